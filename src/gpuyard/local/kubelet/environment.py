@@ -16,11 +16,13 @@ from gpuyard import errors
 from gpuyard.kube.objects import Manifest, annotations_of, labels_of
 from gpuyard.kube.quantity import parse_quantity
 from gpuyard.kube.references import expand_references
+from gpuyard.kube.wellknown import ENV_SHARES
 
 NVIDIA_VISIBLE_DEVICES = "NVIDIA_VISIBLE_DEVICES"
 CUDA_VISIBLE_DEVICES = "CUDA_VISIBLE_DEVICES"
 ROCR_VISIBLE_DEVICES = "ROCR_VISIBLE_DEVICES"
 HIP_VISIBLE_DEVICES = "HIP_VISIBLE_DEVICES"
+CUDA_MPS_PIPE_DIRECTORY = "CUDA_MPS_PIPE_DIRECTORY"
 _VISIBLE = (NVIDIA_VISIBLE_DEVICES, CUDA_VISIBLE_DEVICES, ROCR_VISIBLE_DEVICES, HIP_VISIBLE_DEVICES)
 PET_MASTER_PORT = "PET_MASTER_PORT"
 
@@ -102,7 +104,8 @@ def compose(
 ) -> dict[str, str]:
     """The whole environment, last wins: base, device plugins, the pod's own, and again which GPUs it has.
 
-    A pod can't widen what it was allotted: without GPUs it sees none, whatever it says. A plugin that sets
+    A pod can't widen what it was allotted: without GPUs it sees none, whatever it says, and one that was
+    given an MPS daemon, with its limits, has that and no other. A plugin that sets
     only NVIDIA_VISIBLE_DEVICES expects a container toolkit to hide the rest; a process has only CUDA's. AMD
     GPUs that ROCm has no name for have HIP's indexes alone: their device nodes decide.
     """
@@ -112,7 +115,8 @@ def compose(
     gpus = {NVIDIA_VISIBLE_DEVICES: visible, CUDA_VISIBLE_DEVICES: usable}
     if HIP_VISIBLE_DEVICES not in allocated:
         gpus |= {ROCR_VISIBLE_DEVICES: "", HIP_VISIBLE_DEVICES: ""}
-    rest = {name: value for name, value in own.items() if name not in _VISIBLE}
+    fixed = {*_VISIBLE, ENV_SHARES, *(allocated.keys() & {CUDA_MPS_PIPE_DIRECTORY})}
+    rest = {name: value for name, value in own.items() if name not in fixed}
     return {**base, **allocated, **rest, **gpus, **port}
 
 

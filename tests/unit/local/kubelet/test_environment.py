@@ -183,6 +183,16 @@ def test_the_allocation_decides_which_gpus_rocm_sees(
     assert (found.get("ROCR_VISIBLE_DEVICES"), found["HIP_VISIBLE_DEVICES"]) == (rocr, hip)
 
 
+def test_a_pod_has_the_shares_and_the_mps_daemon_that_it_was_given() -> None:
+    own = {"CUDA_MPS_PIPE_DIRECTORY": "/own", "GPUYARD_SHARES": "GPU-2::0"}
+    given = {"CUDA_MPS_PIPE_DIRECTORY": "/run/mps", "GPUYARD_SHARES": "GPU-1::0"}
+    found = compose({}, given, own, 29500)
+    assert {name: found[name] for name in given} == given
+    # One without shares may run a daemon of its own, and has nobody's.
+    found = compose({}, {}, own, 29500)
+    assert found["CUDA_MPS_PIPE_DIRECTORY"] == "/own" and "GPUYARD_SHARES" not in found
+
+
 _VARIABLES = st.dictionaries(
     st.sampled_from(["PATH", "A", "B", "PET_MASTER_PORT", "NVIDIA_VISIBLE_DEVICES", "HIP_VISIBLE_DEVICES"]),
     st.text(max_size=3),

@@ -188,6 +188,9 @@ class DeviceManager:
             DeviceError: too few healthy devices are free, or a plugin refuses; nothing was assigned.
             CheckpointError: the choice can't be written down now; nothing was assigned.
         """
+        # Who needs none doesn't wait for a plugin that is slow to answer others.
+        if (pod_uid, container) not in self._assignments and not any(n > 0 for n in requests.values()):
+            return ContainerAllocation()
         async with self._allocating:
             held = self._assignments.get((pod_uid, container))
             if held is None and any(count > 0 for count in requests.values()):

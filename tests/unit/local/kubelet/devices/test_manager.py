@@ -167,6 +167,20 @@ async def test_nothing_asked_nothing_given(node: Node) -> None:
         assert manager.assignments() == ()
 
 
+async def test_a_container_without_devices_waits_for_no_plugin(node: Node) -> None:
+    async with node.manager() as manager:
+        plugin = await node.plugin(a=True)
+        await plugin.register()
+        await wait_for_devices(manager, 1, 1)
+        plugin.gate.clear()
+        hanging = asyncio.create_task(take(manager, "p", 1))
+        await plugin.waiting.wait()
+        assert await manager.allocate("u", "ns", "q", "c", {}) == ContainerAllocation()
+        assert not hanging.done()
+        plugin.gate.set()
+        assert await hanging == ["a"]
+
+
 async def test_a_plugin_that_wants_to_know_of_each_start_is_told(node: Node) -> None:
     async with node.manager() as manager:
         plugin = await node.plugin(a=True)
