@@ -30,6 +30,8 @@ _MEASURED = {
     "DCGM_FI_DEV_POWER_USAGE": "power_w",
     "DCGM_FI_DEV_GPU_TEMP": "temperature_c",
 }
+#: More than a node has. What is drawn and compared grows with their square.
+_MAX_GPUS = 128
 _MIG = {"enabled": "on", "disabled": "off"}
 
 
@@ -49,7 +51,8 @@ def gpus_of(
     """
     by_uuid: dict[str, list[MetricSample]] = {}
     for sample in samples:
-        if uuid := sample.labels.get("UUID"):
+        uuid = sample.labels.get("UUID")
+        if uuid and (uuid in by_uuid or len(by_uuid) < _MAX_GPUS):
             by_uuid.setdefault(uuid, []).append(sample)
     indexes = {uuid: _index(of_gpu) for uuid, of_gpu in by_uuid.items()}
     links = _links((sample for of_gpu in by_uuid.values() for sample in of_gpu), indexes)

@@ -16,6 +16,11 @@ def test_what_a_whole_gpu_does_and_whose_it_is() -> None:
     assert gpu.fault is None and gpu.parts == ()
 
 
+def test_an_agent_that_tells_of_thousands_is_cut_short() -> None:
+    text = "".join(f'gpuyard_gpu_info{{gpu="{n}",UUID="GPU-{n}"}} 1\n' for n in range(5000))
+    assert [gpu.index for gpu in gpus_of(parse_metrics(text * 2))] == list(range(128))
+
+
 def test_whose_pod_cannot_be_seen_is_named_by_it() -> None:
     assert gpus_of(parse_metrics(METRICS))[0].users[0].name == "default/train-0-x"
 
