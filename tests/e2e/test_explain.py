@@ -190,7 +190,7 @@ def test_the_gpus_of_a_run_that_goes_on(yard: Yard) -> None:
         f"got GPUs 0, 1 of node {yard.status()['node']}: each pair joined by 18 NVLinks; NUMA node 0; "
         in said
     )
-    assert "of the 6 others that NVLink joins to them 0 are in use; no free ones are joined better" in said
+    assert "of the 6 others that NVLink joins to them none is in use; no free ones are joined better" in said
     (given,) = yard.json("explain", "pair")["given"]
     assert (given["gpus"], given["unread"]) == (["0", "1"], "")
     yard.open_gate("pair")

@@ -51,7 +51,7 @@ def gpu_table(rows: Sequence[tuple[GpuNode, NodeGpu]], *, with_nodes: bool) -> G
             found.append(
                 [
                     *place,
-                    f"{index}:{part.gi_id if part.index < 0 else part.index}",
+                    part.name_on(index),
                     part.profile,
                     *own,
                     names or _NOBODY,
@@ -101,7 +101,8 @@ def held_by(gpu: NodeGpu) -> str:
     """Who has it, or what keeps it from being had."""
     names = list(dict.fromkeys(user.name for user in gpu.users))
     if gpu.replicas > 1:
-        names.append(f"({len(gpu.users)} of {gpu.replicas} places)")
+        taken = f"{len(gpu.users)} of {gpu.replicas} places"
+        names = [f"{', '.join(names)} ({taken})" if names else taken]
     if gpu.parts:
         names.append(f"{sum(bool(part.users) for part in gpu.parts)} of {len(gpu.parts)} parts")
     if gpu.fault:

@@ -105,7 +105,7 @@ def _summary(fleet: Fleet) -> list[str]:
     sick = sum(len(node.faults) for node in fleet.nodes)
     counts = [
         f"{datetime.now(UTC):%H:%M:%S} UTC",
-        f"{total} GPUs{said}",
+        f"{total} GPU{'' if total == 1 else 's'}{said}",
         f"{sum(bool(gpu.all_users) for gpu in gpus)} held" if gpus else "",
         f"{sick} unhealthy" if sick else "",
     ]

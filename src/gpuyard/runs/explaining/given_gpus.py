@@ -28,7 +28,7 @@ class GivenGpus:
     """What one pod has.
 
     Attributes:
-        gpus: in words: `0`, `2 (1g.10gb)`.
+        gpus: in words: `0`, `2:0 (1g.10gb)`.
         reasons: why these; empty where nothing is to be said.
         unread: why it isn't known which; empty when it is.
     """
@@ -77,7 +77,7 @@ def given_gpus(node: GpuNode, pod: GpuUser) -> GivenGpus:
     whole = [gpu for gpu in node.gpus if _has(gpu.users, pod)]
     parts = [(gpu, part) for gpu in node.gpus for part in gpu.parts if _has(part.users, pod)]
     names = [f"{gpu.index}" + (f" (shared by {gpu.replicas})" if gpu.replicas > 1 else "") for gpu in whole]
-    names += [f"{gpu.index} ({part.profile})" for gpu, part in parts]
+    names += [f"{part.name_on(gpu.index)} ({part.profile})" for gpu, part in parts]
     if not names:
         return GivenGpus(pod.pod, node.name, unread=node.unread or "its agent names none yet")
     alone = len(whole) == len(names) and all(gpu.replicas < 2 for gpu in whole)
@@ -103,8 +103,8 @@ def _reasons(node: GpuNode, chosen: Sequence[NodeGpu]) -> Iterable[str]:
     ]
     used = [gpu for gpu in near if gpu.all_users]
     if near:
-        them = "it" if len(chosen) == 1 else "them"
-        yield f"of the {len(near)} others that {chosen[0].fabric} joins to {them} {len(used)} are in use"
+        to = f"{chosen[0].fabric} joins to {'it' if len(chosen) == 1 else 'them'}"
+        yield _neighbours(len(near), len(used), to)
     if len(chosen) > 1:
         better = _better(node.gpus, chosen, links)
         if better is not None:
@@ -112,6 +112,13 @@ def _reasons(node: GpuNode, chosen: Sequence[NodeGpu]) -> Iterable[str]:
             yield (
                 f"GPUs {named} are joined better and free now" if better else "no free ones are joined better"
             )
+
+
+def _neighbours(count: int, used: int, joined: str) -> str:
+    """How many of the other GPUs are in use that are joined to those which the pod has."""
+    if count == 1:
+        return f"the one other that {joined} is {'in use' if used else 'not in use'}"
+    return f"of the {count} others that {joined} {used or 'none'} {'is' if used < 2 else 'are'} in use"
 
 
 def _joined(one: NodeGpu, links: Sequence[GpuLink]) -> str:

@@ -74,17 +74,20 @@ def _node(node: Manifest, pods: Collection[Manifest], metrics: NodeMetrics) -> G
         for pod in pods
     }
     count = labels.get(LABEL_GPU_COUNT, "")
+    labelled = int(count) if count.isascii() and count.isdigit() else capacity_gpus(node)
+    gpus = gpus_of(metrics.samples, faults, runs, occupants)
     return GpuNode(
         name=node["metadata"]["name"],
         not_ready=not_ready_text(node),
-        gpu_count=int(count) if count.isascii() and count.isdigit() else capacity_gpus(node),
+        # NVIDIA's label counts no split GPU with the strategy mixed, and parts with single.
+        gpu_count=len(gpus) or labelled,
         model=labels.get(LABEL_GPU_MODEL) or labels.get(LABEL_GPU_PRODUCT, ""),
         simulated=has_simulated_gpus(node),
         driver_version=labels.get(_LABEL_DRIVER, ""),
         cuda_version=labels.get(_LABEL_CUDA, ""),
         faults=faults,
         occupants=occupants,
-        gpus=gpus_of(metrics.samples, faults, runs, occupants),
+        gpus=gpus,
         users=tuple(_user(pod) for pod in pods if pod_gpus(pod["spec"])),
         unread=metrics.failure,
         none_because=no_gpus_text(node),

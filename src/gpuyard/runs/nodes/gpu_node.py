@@ -76,6 +76,10 @@ class GpuPart:
     users: tuple[GpuUser, ...] = ()
     load: GpuLoad = GpuLoad()
 
+    def name_on(self, gpu: int | str) -> str:
+        """As CDI calls this part of that GPU: `0:1`."""
+        return f"{gpu}:{self.gi_id if self.index < 0 else self.index}"
+
 
 @dataclass(frozen=True)
 class GpuLink:
@@ -156,7 +160,7 @@ class GpuNode:
 
     Attributes:
         not_ready: since when, and why; empty when it is ready.
-        gpu_count: as its labels say, also where the GPUs themselves can't be read.
+        gpu_count: how many GPUs it has, split ones as one; where they can't be read as its labels say.
         model: of its first GPU.
         driver_version: empty where nobody says.
         occupants: who else is on its GPUs, be it another yard or a process that is no run.

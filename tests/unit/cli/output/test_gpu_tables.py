@@ -15,6 +15,7 @@ def test_each_gpu_says_what_it_does_and_who_has_it() -> None:
         NodeGpu(2, "GPU-c", occupants=(stranger, Occupant(2, "GPU-c", "bob", home="/home/bob"))),
         NodeGpu(3, "GPU-d", replicas=4, users=(USER,)),
         NodeGpu(4, "GPU-e", parts=(GpuPart("1", "3g.40gb", index=0, users=(USER,)), GpuPart("2", "3g.40gb"))),
+        NodeGpu(5, "GPU-f", replicas=2, fault=GpuFault(5, "GPU-f", "XID 79", "")),
     )
     node = GpuNode("a", model="H100", gpus=gpus)
     lines = gpu_table([(node, gpu) for gpu in gpus], with_nodes=False).lines(200)
@@ -23,10 +24,11 @@ def test_each_gpu_says_what_it_does_and_who_has_it() -> None:
         "0 H100 97% 70.0/80 GiB 640 W 65 °C train",
         "1 H100 - - - - unhealthy: XID 79",
         "2 H100 - - - - alice, pid 4711, not a run, the yard of bob",
-        "3 H100 - - - - train, (1 of 4 places)",
+        "3 H100 - - - - train (1 of 4 places)",
         "4 H100 - - - - 1 of 2 parts",
         "4:0 3g.40gb - - train",
         "4:2 3g.40gb - - -",
+        "5 H100 - - - - 0 of 2 places, unhealthy: XID 79",
     ]
 
 

@@ -41,7 +41,7 @@ def node(*users: GpuUser | None, island: int = 4, nvlinks: int = 18) -> GpuNode:
 def test_a_pair_of_one_island() -> None:
     assert str(given_gpus(node(POD, POD, OTHER, None, None, None, None, None), POD)) == (
         "got GPUs 0, 1 of node a: each pair joined by 18 NVLinks; NUMA node 0; "
-        "of the 2 others that NVLink joins to them 1 are in use; no free ones are joined better"
+        "of the 2 others that NVLink joins to them 1 is in use; no free ones are joined better"
     )
 
 
@@ -50,6 +50,19 @@ def test_what_joins_amd_s_is_called_by_its_name() -> None:
     gpus = tuple(replace(gpu, product="AMD Instinct MI300X") for gpu in found.gpus)
     said = str(given_gpus(replace(found, gpus=gpus), POD))
     assert "each pair joined by 1 Infinity Fabric link;" in said and "that Infinity Fabric joins" in said
+
+
+@pytest.mark.parametrize(
+    ("neighbours", "said"),
+    [
+        ((OTHER,), "the one other that NVLink joins to them is in use"),
+        ((None,), "the one other that NVLink joins to them is not in use"),
+        ((None, None), "of the 2 others that NVLink joins to them none is in use"),
+        ((OTHER, OTHER), "of the 2 others that NVLink joins to them 2 are in use"),
+    ],
+)
+def test_neighbours_are_counted_in_words(neighbours: tuple[GpuUser | None, ...], said: str) -> None:
+    assert said in given_gpus(node(POD, POD, *neighbours), POD).reasons
 
 
 def test_what_was_left_of_two_islands() -> None:
@@ -78,10 +91,10 @@ def test_one_gpu_without_nvlink() -> None:
 
 
 def test_a_part_and_a_share() -> None:
-    part = GpuPart("1", "1g.10gb", users=(POD,))
+    part = GpuPart("7", "1g.10gb", index=2, users=(POD,))
     (gpu,) = node(None).gpus
     assert str(given_gpus(GpuNode("a", gpus=(replace(gpu, parts=(part,)),)), POD)) == (
-        "got GPU 0 (1g.10gb) of node a"
+        "got GPU 0:2 (1g.10gb) of node a"
     )
     shared = replace(gpu, users=(POD, OTHER), sharing="time-slicing", replicas=4)
     assert str(given_gpus(GpuNode("a", gpus=(shared,)), POD)) == "got GPU 0 (shared by 4) of node a"

@@ -44,6 +44,11 @@ def test_a_node_without_metrics_still_says_who_is_there() -> None:
     assert found.unread and fleet.runs == ()
 
 
+def test_gpus_are_counted_whole_whatever_the_label_counts() -> None:
+    fleet = Fleet.of([node("a", {"nvidia.com/gpu.count": "14"})], [], metrics_of)
+    assert fleet.nodes[0].gpu_count == len(fleet.nodes[0].gpus)
+
+
 async def test_one_node_or_all_that_have_gpus(target: Target) -> None:
     for manifest in (node("gpu-a"), node("gpu-b"), node("cpu", gpus=0)):
         await target.api.create(NODES, manifest)
