@@ -62,6 +62,17 @@ def test_a_machine_without_gpus_says_why_and_may_simulate_some(stopped_yard: Yar
     assert stopped_yard.status()["gpus"]["none_because"] is None
 
 
+def test_up_says_which_gpus_cannot_be_had(stopped_yard: Yard) -> None:
+    told = stopped_yard.paths.simulated_health
+    told.write_text(json.dumps({"unhealthy": {"0": "XID 79"}}))
+    assert "1 of 2 GPUs can't be had: `gpuyard nodes`" in stopped_yard.ok("up", "--simulate", "H100:2")
+    stopped_yard.ok("down")
+    told.write_text(json.dumps({"mig": {"0": ["7g.80gb@0"]}}))
+    reason = "GPU 1 is whole, and with the MIG strategy single all GPUs must be split"
+    assert f"No GPUs: {reason}" in stopped_yard.ok("up", "--mig-strategy", "single")
+    assert f"has no GPUs to give: {reason}" in stopped_yard.ok("nodes")
+
+
 def test_down_refuses_while_runs_are_alive(own_yard: Yard) -> None:
     own_yard.background("alive", "--", "sh", "-c", "until [ -e end ]; do sleep 0.02; done; exit 6")
     own_yard.ok("run", "--", "true")

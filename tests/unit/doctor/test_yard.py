@@ -141,6 +141,13 @@ def test_links(changes: dict[str, Any], name: str, outcome: CheckState, said: st
     assert bool(found.remedy) is (outcome in (CheckState.WARNING, CheckState.BROKEN))
 
 
+def test_a_yard_whose_gpus_are_split_otherwise_needs_no_simulated_ones() -> None:
+    told = node("0", "0", no_gpus="GPU 1 is whole, and with the MIG strategy single all GPUs must be split")
+    assert "gpuyard node mig apply" in look("gpus", node=told).remedy
+    told["metadata"]["labels"] = {}
+    assert "gpuyard up --simulate" in look("gpus", node=told).remedy
+
+
 async def test_progress_starts_nothing(tmp_path: Path) -> None:
     paths = YardPaths(tmp_path / "data", tmp_path / "run")
     facts = await look_at_yard(paths, RegistryFact(), {}, Progress())

@@ -7,6 +7,11 @@ from pathlib import Path
 
 import click
 
+_NAME_IT = (
+    "install the driver, or name the folder that it is installed under with --driver-root; of simulated GPUs "
+    "there is no spec"
+)
+
 
 @click.command("cdi", epilog="\b\nExample:\n  gpuyard node cdi --driver-root /run/nvidia/driver\n")
 @click.option(
@@ -31,11 +36,18 @@ def command(driver_root: Path, output: str) -> None:
     from gpuyard import errors
     from gpuyard.agent.cdi import cdi_spec
     from gpuyard.cli.output.results import print_json
+    from gpuyard.devices.inventory import Absence
     from gpuyard.devices.nvml.driver_files import find_driver_files
-    from gpuyard.devices.nvml.library import Nvml
+    from gpuyard.devices.nvml.library import NoDriver, Nvml
     from gpuyard.workloads.yaml_text import to_yaml
 
-    with closing(Nvml.open(driver_root)) as nvml:
+    try:
+        nvml = Nvml.open(driver_root)
+    except NoDriver as error:
+        if error.absence is not Absence.NO_LIBRARY:
+            raise
+        raise errors.DeviceError(error.message, remedy=_NAME_IT) from error
+    with closing(nvml):
         inventory = nvml.inventory()
     if not inventory.devices:
         raise errors.DeviceError(inventory.detail, remedy="see whether nvidia-smi lists the GPUs")

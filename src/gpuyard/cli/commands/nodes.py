@@ -63,6 +63,8 @@ def command(context: str | None, namespace: str | None, output: str | None) -> N
         if not row["ready"]:
             click.echo(f"{row['name']} is {row['not_ready']}")
     for node in snapshot.nodes.values():
+        if node.no_gpus:
+            click.echo(f"{node.name} has no GPUs to give: {node.no_gpus}")
         for fault in node.faults:
             click.echo(fault.on_node(node.name))
         for occupant in node.occupants:

@@ -66,7 +66,10 @@ Ctrl-C detaches with 0; the run goes on.
 @click.option("-f", "--file", type=click.Path(path_type=Path), help="Spec file; flags win over it.")
 @spec_option("-n", "--name", key="name", metavar="NAME", help="Name of the run (default: from the script).")
 @spec_option(
-    "--gpus", key="resources.gpus", metavar="N|MODEL:N", help="GPUs, such as 2 or H100:2 (default: none)."
+    "--gpus",
+    key="resources.gpus",
+    metavar="N|MODEL:N",
+    help="GPUs, such as 2, H100:2 or 1g.10gb (default: none).",
 )
 @spec_option("--cpus", key="resources.cpus", metavar="QUANTITY", help="CPUs, such as 4 or 500m.")
 @spec_option("--memory", key="resources.memory", metavar="QUANTITY", help="Memory, such as 16Gi.")

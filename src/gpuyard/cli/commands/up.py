@@ -109,8 +109,7 @@ def command(
         return
     took = f" in {time.monotonic() - began:.1f} s" if started.fresh else " already"
     click.echo(f"The yard is up{took}: node {started.yard.node}, API {started.yard.api}")
-    if not load_settings(paths.settings).simulate:
-        _say_why_no_gpus(paths)
+    _say_which_gpus_are_lacking(paths)
 
 
 def _choice(name: str, given: _Given | None, forgotten: bool, check: Callable[[_Given], str]) -> str | None:
@@ -130,8 +129,8 @@ def _serves_nothing(paths: YardPaths) -> bool:
     return not asyncio.run(yard_status(paths)).gpus.capacity and not live_pods(paths.pods_dir)
 
 
-def _say_why_no_gpus(paths: YardPaths) -> None:
-    """Prints the agent's reason; it comes a moment after the node is ready."""
+def _say_which_gpus_are_lacking(paths: YardPaths) -> None:
+    """Prints the agent's reason why there are none, which comes a moment after the node is ready."""
     import asyncio
 
     from gpuyard.local.status import yard_status
@@ -142,6 +141,9 @@ def _say_why_no_gpus(paths: YardPaths) -> None:
             click.echo(f"No GPUs: {gpus.none_because or 'none were found so far'}")
             return
         time.sleep(_REASON_POLL_S)
+    if gpus.allocatable < gpus.capacity:
+        lacking = gpus.capacity - gpus.allocatable
+        click.echo(f"{lacking} of {gpus.capacity} GPUs can't be had: `gpuyard nodes` says why")
 
 
 def checked_backend(module: str) -> str:

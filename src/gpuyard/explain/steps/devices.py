@@ -41,6 +41,7 @@ _REJECTIONS = (
     (Cause.OUT_OF_DEVICES, _OUT_OF),
 )
 _LONGEST = 400
+_MOST_FAULTS = 8
 #: A GPU that doesn't answer is noticed within so long, and the program may have ended of it before.
 _NOTICED_AFTER = timedelta(seconds=15)
 SEE_PLUGIN = Remedy(
@@ -94,7 +95,7 @@ def find_devices(objects: RunObjects) -> Finding | None:
     for _, waiting in waiting_containers(pod):
         if match := _CDI.search(str(waiting.get("message") or "")):
             return _no_cdi(objects, match, str(waiting["message"]))
-    return _fault(pod, objects.node) or _unhealthy(pod)
+    return _fault(pod, objects.node) or _unhealthy(pod, objects.node)
 
 
 def _is_tried_again(job: Manifest) -> bool:
@@ -179,7 +180,7 @@ def _fault(pod: Manifest, node: Manifest | None) -> Finding | None:
         Owner("Node", name),
         (
             f"GPU {faults[0].index} is {faults[0].uuid}",
-            *(f"{fault} ({fault.uuid})" for fault in faults[1:8]),
+            *(f"{fault} ({fault.uuid})" for fault in faults[1:_MOST_FAULTS]),
             *unsure,
         ),
         (
@@ -197,7 +198,9 @@ def mend(fault: GpuFault | Occupant) -> Remedy:
 def _held(pod: Manifest) -> set[str]:
     """The devices that it has, by id; empty where nobody tells."""
     told = annotations_of(pod).get(ANNOTATION_DEVICES, "")
-    return {*filter(None, told.split(",")), *(device for _, device, _, _ in _health(pod))}
+    devices = (*filter(None, told.split(",")), *(device for _, device, _, _ in _health(pod)))
+    # A share of a GPU has its id and a number: GPU-…::1.
+    return {device.partition("::")[0] for device in devices}
 
 
 def _happened_under(pod: Manifest, since: str) -> bool:
@@ -213,8 +216,11 @@ def _happened_under(pod: Manifest, since: str) -> bool:
         return False
 
 
-def _unhealthy(pod: Manifest) -> Finding | None:
-    """Devices that it holds and that are sick: it goes on, but what it computes there may not."""
+def _unhealthy(pod: Manifest, on: Manifest | None) -> Finding | None:
+    """Devices that it holds and that are sick: it goes on, but what it computes there may not.
+
+    A part of a GPU is as its GPU, whose fault the node tells without its parts.
+    """
     sick = [
         f"{resource} {device}: {health}{f': {message}' if message else ''}"
         for resource, device, health, message in _health(pod)
@@ -223,15 +229,17 @@ def _unhealthy(pod: Manifest) -> Finding | None:
     if not sick:
         return None
     node = str(pod["spec"].get("nodeName", ""))
+    faults = [fault for fault in node_faults(on or {}) if _happened_under(pod, fault.since)][:_MOST_FAULTS]
+    look = Remedy("see the node's kernel log for Xid messages, and `nvidia-smi`", By.OPERATOR)
     return Finding(
         Step.DEVICES,
         Cause.UNHEALTHY_DEVICE,
         f"devices that it holds on node {node} are unhealthy",
         Owner("Node", node),
-        tuple(sick[:8]),
+        (*sick[:_MOST_FAULTS], *(fault.on_node(node) for fault in faults)),
         (
             Remedy("stop it and submit it again: sick devices aren't given out"),
-            Remedy("see the node's kernel log for Xid messages, and `nvidia-smi`", By.OPERATOR),
+            *(dict.fromkeys(map(mend, faults)) or (look,)),
         ),
     )
 

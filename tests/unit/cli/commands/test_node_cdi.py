@@ -44,3 +44,4 @@ def test_without_a_driver_it_says_what_to_do(tmp_path: Path) -> None:
     done = node_cdi(tmp_path)
     assert (done.returncode, done.stdout) == (1, "")
     assert "there is no libnvidia-ml.so.1 under the driver root" in done.stderr
+    assert "--driver-root; of simulated GPUs there is no spec" in done.stderr

@@ -264,6 +264,24 @@ def test_a_gpu_that_died_under_a_run() -> None:
     assert len(found.evidence) == 1
 
 
+def test_a_share_of_a_gpu_that_died_has_its_fault() -> None:
+    found = fault_of(gpu_pod("GPU-1::2"), sick_node())
+    assert found is not None and found.headline.startswith("GPU 3 of node n1 is unhealthy: XID 79")
+
+
+def test_a_part_of_a_gpu_that_died_has_the_gpu_s_fault_and_what_mends_it() -> None:
+    part = gpu_pod("MIG-1")
+    health = {"resourceID": "MIG-1", "health": "Unhealthy"}
+    resource = {"name": "nvidia.com/mig-1g.10gb", "resources": [health]}
+    part["status"]["containerStatuses"][0]["allocatedResourcesStatus"] = [resource]
+    found = fault_of(part, sick_node())
+    assert found is not None and found.headline == "devices that it holds on node n1 are unhealthy"
+    assert found.evidence[1].startswith("GPU 3 of node n1 is unhealthy: XID 79")
+    assert "reboot" in found.remedies[1].text
+    alone = fault_of(part, sick_node(since="2026-01-31T11:00:00Z"))
+    assert alone is not None and len(alone.evidence) == 1 and "kernel log" in alone.remedies[1].text
+
+
 def test_another_gpu_of_the_node_is_not_the_runs() -> None:
     assert fault_of(gpu_pod("GPU-1,GPU-2"), sick_node("GPU-7")) is None
 
