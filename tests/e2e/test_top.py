@@ -57,7 +57,8 @@ class Terminal:
         """Its exit code, when it has given the terminal back as it was."""
         code = until(self.process.poll, "it has ended", lambda code: code is not None, timeout_s=TIMEOUT_S)
         assert code is not None
-        assert self.read().endswith(LEFT), self.shown[-200:]
+        # What was written last comes to this side a moment later.
+        until(self.read, "the screen is given back", lambda shown: shown.endswith(LEFT))
         assert termios.tcgetattr(self._other) == self.before
         return code
 
