@@ -30,6 +30,7 @@ class LiveScreen:
         self._before: dict[signal.Signals, Any] = {}
         #: What the keyboard's terminal was; None where keys come from elsewhere.
         self._keyboard: list[Any] | None = None
+        self._is_given_back = False
 
     def __enter__(self) -> LiveScreen:
         self._before = {
@@ -47,7 +48,7 @@ class LiveScreen:
     ) -> None:
         if self._keyboard is not None:
             asyncio.get_running_loop().remove_reader(sys.stdin.fileno())
-        self._leave()
+        self._give_back()
         for number, handler in self._before.items():
             signal.signal(number, handler)
 
@@ -105,6 +106,13 @@ class LiveScreen:
         # Here again, in the foreground.
         self._enter()
 
+    def _give_back(self) -> None:
+        if not self._is_given_back:
+            self._is_given_back = True
+            self._leave()
+
     def _end(self, number: int, frame: FrameType | None) -> None:
+        # Here already: a loop that is stopped so in the middle of its work doesn't always unwind what waits.
+        self._give_back()
         # Unlike KeyboardInterrupt it isn't caught on the way.
         sys.exit(128 + number)
