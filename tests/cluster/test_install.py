@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import shlex
 import tarfile
 from collections.abc import Iterator, Mapping
@@ -129,7 +130,7 @@ def test_nodes_show_their_gpus(cluster: Cluster, installed: str) -> None:
         }
         assert wanted.items() <= node["metadata"]["labels"].items()
         described = cluster.kubectl("describe", "node", name)
-        assert "nvidia.com/gpu:  8" in described
+        assert re.search(r"nvidia\.com/gpu: +8$", described, re.MULTILINE)
         assert "nvidia.com/gpu=present:NoSchedule" in described
 
 

@@ -15,7 +15,7 @@ from typing import Any
 from gpuyard import errors, launcher
 from gpuyard.kube.objects import CONFIG_MAPS, SECRETS, Manifest, Resource, key_of, uid_of
 from gpuyard.kube.quantity import to_int, to_milli
-from gpuyard.kube.wellknown import ENV_CUDA_INDEXES, ENV_GPUS, ENV_SIMULATED
+from gpuyard.kube.wellknown import AMD, ENV_CUDA_INDEXES, ENV_GPUS, ENV_SIMULATED
 from gpuyard.local.kubelet.context import KubeletContext
 from gpuyard.local.kubelet.devices.manager import ContainerAllocation
 from gpuyard.local.kubelet.environment import (
@@ -73,7 +73,9 @@ async def start_container(
     quantities = context.node.allocatable_quantities
     own = own_environment(pod, container, sources, quantities, {**ground, **allocation.envs})
     # As in a cluster CDI comes last: it says that nothing else is to hand GPUs over.
-    environment = {**compose(ground, allocation.envs, own, master_port), **dict(edits.env)}
+    hides_amd = any(name.startswith(f"{AMD}/") for name in context.devices.resources())
+    composed = compose(ground, allocation.envs, own, master_port, hides_amd=hides_amd)
+    environment = {**composed, **dict(edits.env)}
     folder = PodFolder(context.pods_dir / uid_of(pod))
     volumes = container_volumes(pod["spec"], container, folder.volumes, can_mount=applied.mounts)
     for mount in volumes.mounts:

@@ -154,7 +154,7 @@ def _of_vendor(run: ResolvedRun, nodes: Sequence[Manifest], notify: Notify) -> R
             labels_of(node).get(LABEL_GPU_MODEL, "") for node in nodes if vendors_of([node]) & {*others}
         ]
         example = next(filter(None, models), "MI300X")
-        how = advice(f"--gpus {example}:{gpus.count} asks for others")
+        how = f"{advice('--gpus')} {example}:{gpus.count} asks for others"
         notify(Notice(f"There are GPUs of several makers: this run gets {whole_gpus(NVIDIA)}; {how}"))
         return run
     return dataclasses.replace(
