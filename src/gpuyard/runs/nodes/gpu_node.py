@@ -134,7 +134,8 @@ class NodeGpu:
     @property
     def fabric(self) -> str:
         """What joins GPUs of its maker directly."""
-        return "Infinity Fabric" if self.product.startswith("AMD ") else "NVLink"
+        # Simulated ones have a word before it.
+        return "Infinity Fabric" if "AMD " in self.product else "NVLink"
 
     def links_text(self, count: int) -> str:
         """`18 NVLinks`."""

@@ -45,9 +45,10 @@ def test_a_pair_of_one_island() -> None:
     )
 
 
-def test_what_joins_amd_s_is_called_by_its_name() -> None:
+@pytest.mark.parametrize("product", ["AMD Instinct MI300X", "Simulated AMD Instinct MI300X"])
+def test_what_joins_amd_s_is_called_by_its_name(product: str) -> None:
     found = node(POD, POD, None, nvlinks=1)
-    gpus = tuple(replace(gpu, product="AMD Instinct MI300X") for gpu in found.gpus)
+    gpus = tuple(replace(gpu, product=product) for gpu in found.gpus)
     said = str(given_gpus(replace(found, gpus=gpus), POD))
     assert "each pair joined by 1 Infinity Fabric link;" in said and "that Infinity Fabric joins" in said
 
