@@ -9,7 +9,7 @@ which each pair has one link of Infinity Fabric. Four GPUs share a CPU.
 from __future__ import annotations
 
 import uuid as uuids
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import combinations
 
 from gpuyard import errors
@@ -103,10 +103,15 @@ def _clique(model: GpuModel) -> str:
     return f"{uuids.uuid5(_NAMESPACE, model.name)}.1" if is_rack else ""
 
 
-def _nvidia_gpu(model: GpuModel, index: int, seed: str) -> Device:
+def _number(model: GpuModel, index: int, seed: str) -> uuids.UUID:
+    return uuids.uuid5(_NAMESPACE, f"{seed}/{model.name}/{index}")
+
+
+def _gpu(model: GpuModel, index: int, number: uuids.UUID, *paths: str) -> Device:
+    """What GPUs of all makers have."""
     return Device(
         index=index,
-        uuid=f"GPU-{uuids.uuid5(_NAMESPACE, f'{seed}/{model.name}/{index}')}",
+        uuid=f"GPU-{number}",
         product=f"Simulated {model.product}",
         model=model.name,
         memory_mib=model.memory_mib,
@@ -114,7 +119,13 @@ def _nvidia_gpu(model: GpuModel, index: int, seed: str) -> Device:
         pci_bus_id=f"0000:{0x10 + index:02x}:00.0",
         numa_node=index // _GPUS_PER_CPU,
         minor=index,
-        nodes=(DeviceNode(f"/dev/nvidia{index}", "/dev/null"),),
+        nodes=tuple(DeviceNode(path, "/dev/null") for path in paths),
+    )
+
+
+def _nvidia_gpu(model: GpuModel, index: int, seed: str) -> Device:
+    return replace(
+        _gpu(model, index, _number(model, index, seed), f"/dev/nvidia{index}"),
         mig=Mig() if mig_geometry(model.name) else None,
     )
 
@@ -127,17 +138,11 @@ def _amd_gpu(model: GpuModel, index: int, seed: str) -> Device:
     units, minor = _COMPUTE_UNITS.get(model.name, 0), _FIRST_RENDER_MINOR + index
     can_split = model.family in {"cdna3", "cdna4"}
     paths = ("/dev/kfd", f"/dev/dri/card{index}", f"/dev/dri/renderD{minor}")
-    return Device(
-        index=index,
-        uuid=f"GPU-{uuids.uuid5(_NAMESPACE, f'{seed}/{model.name}/{index}').hex[:16]}",
-        product=f"Simulated {model.product}",
-        model=model.name,
-        memory_mib=model.memory_mib,
-        compute_capability=(0, 0),
-        pci_bus_id=f"0000:{0x10 + index:02x}:00.0",
-        numa_node=index // _GPUS_PER_CPU,
+    number = _number(model, index, seed)
+    return replace(
+        _gpu(model, index, number, *paths),
+        uuid=f"GPU-{number.hex[:16]}",
         minor=minor,
-        nodes=tuple(DeviceNode(path, "/dev/null") for path in paths),
         vendor=AMD,
         amd=AmdTraits(
             device_id=find_device_id(model.product),
