@@ -42,6 +42,7 @@ from gpuyard.tenancy.options import (
     VOID_SINCE,
     DriverAccess,
     InstallOptions,
+    scrubs_memory,
     shares_by_mps,
 )
 
@@ -79,11 +80,8 @@ def install_options(
     ImageReference.parse(image)
     if policy and gpu_config:
         _check_shared_names(parse_config(json.loads(gpu_config)))
-    if shares_by_mps(gpu_config) and not simulate and driver_access != DriverAccess.PRIVILEGED:
-        raise errors.UsageError(
-            "sharing by MPS takes daemons of the driver's, which agents can't run without rights",
-            remedy="add --driver-access privileged, or share by timeSlicing",
-        )
+    if not simulate and driver_access != DriverAccess.PRIVILEGED:
+        _check_rights(gpu_config)
     options = InstallOptions(
         image=image,
         simulate=str(parse_simulation(simulate)) if simulate else "",
@@ -110,6 +108,21 @@ def install_options(
         pairs = dict(_pair(text) for text in node_selector)
         options = replace(options, node_selector=dict(options.node_selector) | pairs)
     return options
+
+
+def _check_rights(gpu_config: str) -> None:
+    """What agents can't do without rights on their node."""
+    if shares_by_mps(gpu_config):
+        raise errors.UsageError(
+            "sharing by MPS takes daemons of the driver's, which agents can't run without rights",
+            remedy="add --driver-access privileged, or share by timeSlicing",
+        )
+    if scrubs_memory(gpu_config):
+        raise errors.UsageError(
+            "preStart: scrub takes the driver's libcuda, which agents don't see without rights: no container "
+            "with a GPU would start",
+            remedy="add --driver-access privileged, or set preStart to check or none",
+        )
 
 
 def _check_shared_names(config: AgentConfig) -> None:

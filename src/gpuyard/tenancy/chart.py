@@ -7,10 +7,16 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
-from gpuyard.gpus.resources import GPU_RESOURCE
 from gpuyard.kube.objects import Manifest, key_of
 from gpuyard.tenancy.install import install, resource_of, template
-from gpuyard.tenancy.options import METRICS_PORT, OWN_TOLERATION, TOLERATE_ALL, DriverAccess, InstallOptions
+from gpuyard.tenancy.options import (
+    HELM_PLUGIN_MEMORY,
+    METRICS_PORT,
+    OWN_TOLERATIONS,
+    TOLERATE_ALL,
+    DriverAccess,
+    InstallOptions,
+)
 from gpuyard.tenancy.template import chart
 
 #: Writes documents of one stream.
@@ -41,8 +47,12 @@ _AFTER: Mapping[str, Mapping[str, Any]] = {"pod-monitor": {"metrics": True}}
 _EXPRESSIONS = {
     # The agent's argument is JSON, and as such a text.
     "gpuConfig": "(toJson .Values.gpuConfig)",
-    "tolerations": "(concat (list (dict {})) .Values.tolerations)".format(
-        " ".join(json.dumps(word) for pair in OWN_TOLERATION.items() for word in pair)
+    "pluginMemory": HELM_PLUGIN_MEMORY,
+    "tolerations": "(concat (list {}) .Values.tolerations)".format(
+        " ".join(
+            f"(dict {' '.join(json.dumps(word) for pair in each.items() for word in pair)})"
+            for each in OWN_TOLERATIONS
+        )
     ),
 }
 
@@ -66,6 +76,7 @@ def helm_chart(version: str, to_yaml: ToYaml) -> dict[str, str]:
 
 def _values() -> str:
     options = InstallOptions("")
+    tolerated = " and ".join(each["key"] for each in OWN_TOLERATIONS)
     return f"""{_NOTE}\
 # The agent's image, as the nodes pull it: required. `gpuyard install --base` builds one.
 image: ""
@@ -85,7 +96,7 @@ gpuBackend: ""
 hostPID: false
 # Labels of the nodes that get an agent.
 nodeSelector: {json.dumps(dict(options.node_selector))}
-# Taints of those nodes that agents are to run in spite of, besides {GPU_RESOURCE}: such as
+# Taints of those nodes that agents are to run in spite of, besides {tolerated}: such as
 # [{{key: sku, operator: Equal, value: gpu, effect: NoSchedule}}]; [{{operator: Exists}}] for all taints.
 tolerations: []
 # Keep pods without a GPU request off nodes with GPUs.

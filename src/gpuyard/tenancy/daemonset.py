@@ -32,7 +32,7 @@ from gpuyard.tenancy.options import (
     NOT_MPS,
     NOT_PRIVILEGED,
     NOT_RUNTIME_CLASS,
-    OWN_TOLERATION,
+    OWN_TOLERATIONS,
     PRIVILEGED,
     SIMULATED,
     TAINT,
@@ -114,7 +114,7 @@ def options_of(agent: Manifest, options: InstallOptions) -> InstallOptions:
         and not _scraped().items() <= annotations_of(agent["spec"]["template"]).items(),
         taint=_TAINT in (labeller.get("args") or ()),
         node_selector=dict(pod.get("nodeSelector") or {}),
-        tolerations=tuple(each for each in pod.get("tolerations") or () if each != OWN_TOLERATION),
+        tolerations=tuple(each for each in pod.get("tolerations") or () if each not in OWN_TOLERATIONS),
     )
 
 
@@ -172,9 +172,8 @@ def _plugin() -> dict[str, Any]:
         "env": [*_env(), _own_namespace(), *_visible_gpus()],
         "securityContext": _beside_the_kubelet(),
         "startupProbe": _startup_probe(),
-        # CUDA takes some hundred MiB of the node's memory for each GPU while memory is scrubbed. MPS servers
-        # need some for each of their clients.
-        "resources": {**_resources(), "limits": Only(NOT_MPS, _resources("2Gi")["limits"])},
+        # MPS servers need some for each of their clients.
+        "resources": {**_resources(), "limits": Only(NOT_MPS, _resources("@pluginMemory@")["limits"])},
         "volumeMounts": [
             {"name": "device-plugins", "mountPath": _PLUGINS},
             {"name": "pod-resources", "mountPath": _POD_RESOURCES, "readOnly": True},

@@ -25,12 +25,13 @@ from gpuyard.tenancy.daemonset import daemon_set, pod_monitor
 from gpuyard.tenancy.names import LABELLER, LABELS, PRIORITY_PREFIX, RUNTIME_CLASS
 from gpuyard.tenancy.options import (
     CONFINE,
-    OWN_TOLERATION,
+    OWN_TOLERATIONS,
     POD_MONITOR,
     POLICY,
     VOID,
     WITH_RUNTIME_CLASS,
     InstallOptions,
+    plugin_memory,
 )
 from gpuyard.tenancy.policies.labeller import labeller_policy
 from gpuyard.tenancy.policies.pod_use import pod_use_policy
@@ -80,9 +81,10 @@ def install(options: InstallOptions) -> list[Manifest]:
         "simulate": options.simulate,
         "migStrategy": options.mig_strategy,
         "gpuConfig": options.gpu_config,
+        "pluginMemory": plugin_memory(options.gpu_config),
         "gpuBackend": options.gpu_backend,
         "nodeSelector": dict(options.node_selector),
-        "tolerations": [dict(each) for each in (OWN_TOLERATION, *options.tolerations)],
+        "tolerations": [dict(each) for each in (*OWN_TOLERATIONS, *options.tolerations)],
     }
     manifests: list[Manifest] = resolve(template(), options, values)
     return manifests

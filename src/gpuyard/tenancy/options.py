@@ -7,7 +7,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from enum import StrEnum
 
-from gpuyard.gpus.resources import GPU_RESOURCE
+from gpuyard.gpus.resources import whole_gpus
+from gpuyard.kube.wellknown import AMD, NVIDIA
 from gpuyard.tenancy.names import NAMESPACE
 from gpuyard.tenancy.template import Condition
 
@@ -15,8 +16,8 @@ from gpuyard.tenancy.template import Condition
 ADMISSION_SINCE = (1, 30)
 #: The first with MutatingAdmissionPolicy.
 VOID_SINCE = (1, 36)
-#: Of agents, always: else their own taint would keep them off.
-OWN_TOLERATION = {"key": GPU_RESOURCE, "operator": "Exists"}
+#: Of agents, always: the first is of their own taint, and administrators put both on nodes with such GPUs.
+OWN_TOLERATIONS = tuple({"key": whole_gpus(vendor), "operator": "Exists"} for vendor in (NVIDIA, AMD))
 #: Where dcgm-exporter's are looked for, too.
 METRICS_PORT = 9400
 TOLERATE_ALL = {"operator": "Exists"}
@@ -55,7 +56,7 @@ class InstallOptions:
         void: whether tenants' containers without GPUs are given NVIDIA_VISIBLE_DEVICES=void. It needs
             VOID_SINCE.
         node_selector: labels of the nodes that get an agent.
-        tolerations: of the agents besides that of gpuyard's own taint, as Kubernetes writes them.
+        tolerations: of the agents besides OWN_TOLERATIONS, as Kubernetes writes them.
     """
 
     image: str
@@ -80,6 +81,23 @@ def shares_by_mps(gpu_config: str) -> bool:
     """Whether the agents' configuration, as JSON, shares some GPUs by MPS."""
     config = json.loads(gpu_config or "{}")
     return bool((config.get("sharing") or {}).get("mps"))
+
+
+def scrubs_memory(gpu_config: str) -> bool:
+    """Whether the agents' configuration, as JSON, has memory overwritten before containers start."""
+    flags = json.loads(gpu_config or "{}").get("flags") or {}
+    return (flags.get("plugin") or {}).get("preStart") == "scrub"
+
+
+def plugin_memory(gpu_config: str) -> str:
+    """The limit of a plugin: CUDA takes some hundred MiB of the node's for each GPU that is scrubbed."""
+    return "2Gi" if scrubs_memory(gpu_config) else "128Mi"
+
+
+#: The same, in a chart's notation.
+HELM_PLUGIN_MEMORY = (
+    '(ternary "2Gi" "128Mi" (eq (dig "flags" "plugin" "preStart" "none" .Values.gpuConfig) "scrub"))'
+)
 
 
 def _mps_daemons(options: InstallOptions) -> bool:

@@ -213,6 +213,17 @@ def test_sharing_by_mps_takes_a_privileged_agent_where_gpus_are_real() -> None:
     assert options(gpu_config=MPS, simulate="H100:8").gpu_config == MPS
 
 
+SCRUB = json.dumps({"version": "v1", "flags": {"plugin": {"preStart": "scrub"}}})
+
+
+def test_a_scrub_takes_a_privileged_agent_where_gpus_are_real() -> None:
+    with pytest.raises(errors.UsageError, match="takes the driver's libcuda") as caught:
+        options(gpu_config=SCRUB)
+    assert "--driver-access privileged" in caught.value.remedy
+    assert options(gpu_config=SCRUB, driver_access="privileged").gpu_config == SCRUB
+    assert options(gpu_config=SCRUB, simulate="H100:8").gpu_config == SCRUB
+
+
 def shared(**fields: Any) -> str:
     resources = [{"name": "gpu", "replicas": 4, **fields}]
     return json.dumps({"version": "v1", "sharing": {"timeSlicing": {"resources": resources}}})

@@ -197,9 +197,11 @@ def test_labellers_are_confined_where_the_cluster_can() -> None:
 
 
 def test_agents_tolerate_their_own_taint_and_what_is_named() -> None:
-    own = {"key": "nvidia.com/gpu", "operator": "Exists"}
-    assert pod(REAL)["tolerations"] == [own]
-    assert pod(replace(REAL, tolerations=(TOLERATE_ALL,)))["tolerations"] == [own, {"operator": "Exists"}]
+    own = [{"key": f"{vendor}/gpu", "operator": "Exists"} for vendor in ("nvidia.com", "amd.com")]
+    assert pod(REAL)["tolerations"] == own
+    named = replace(REAL, tolerations=(TOLERATE_ALL,))
+    assert pod(named)["tolerations"] == [*own, {"operator": "Exists"}]
+    assert options_of(install(named)[-1], InstallOptions("")).tolerations == named.tolerations
 
 
 def test_agents_are_given_their_configuration_as_one_argument() -> None:
@@ -225,6 +227,21 @@ def test_daemons_of_mps_meet_their_clients_in_folders_of_the_node() -> None:
     assert mounts["mps-shm"] == "/dev/shm"
     assert "limits" not in plugin["resources"]
     assert not {"hostPID", "hostIPC"} & pod(shared).keys()
+
+
+SCRUB = '{"version":"v1","flags":{"plugin":{"preStart":"scrub"}}}'
+
+
+def test_only_agents_that_scrub_memory_may_have_much_themselves() -> None:
+    def limit(gpu_config: str) -> str:
+        resources = container(replace(PRIVILEGED, gpu_config=gpu_config), "plugin")["resources"]
+        return str(resources["limits"]["memory"])
+
+    assert [limit(text) for text in ("", SCRUB.replace("scrub", "check"), SCRUB)] == [
+        "128Mi",
+        "128Mi",
+        "2Gi",
+    ]
 
 
 def test_only_privileged_agents_that_share_by_mps_have_its_folders() -> None:

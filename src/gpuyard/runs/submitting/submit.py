@@ -17,7 +17,7 @@ from gpuyard.kube.wellknown import LABEL_GPU_MODEL, NVIDIA
 from gpuyard.runs.notices import Notice, Notify
 from gpuyard.runs.submitting.creation import create_run
 from gpuyard.runs.target import Target
-from gpuyard.scheduling.fit import fit
+from gpuyard.scheduling.fit import Filter, fit
 from gpuyard.scheduling.requests import PodRequest
 from gpuyard.scheduling.snapshot import NodeState, Snapshot
 from gpuyard.tenancy.names import PRIORITY_PREFIX
@@ -144,8 +144,14 @@ async def with_gpu_vendor(target: Target, run: ResolvedRun, notify: Notify) -> R
 
 
 def _of_vendor(run: ResolvedRun, nodes: Sequence[Manifest], notify: Notify) -> ResolvedRun:
-    """NVIDIA's where there are any; else those of the one vendor that there are GPUs of."""
+    """NVIDIA's where there are any; else those of the one vendor that there are GPUs of.
+
+    Only nodes that the run's selector and affinity leave it count.
+    """
     gpus = run.spec.gpus
+    if gpus.of_any_vendor:
+        request = PodRequest.of_template(render(run)[-1])
+        nodes = [node for node in nodes if _is_selected(request, node)]
     others = sorted(vendors_of(nodes) - {NVIDIA}) if gpus.of_any_vendor else []
     if not others:
         return run
@@ -160,6 +166,11 @@ def _of_vendor(run: ResolvedRun, nodes: Sequence[Manifest], notify: Notify) -> R
     return dataclasses.replace(
         run, spec=dataclasses.replace(run.spec, gpus=dataclasses.replace(gpus, vendor=others[0]))
     )
+
+
+def _is_selected(request: PodRequest, node: Manifest) -> bool:
+    filters = {misfit.filter for misfit in fit(request, NodeState.of(node))}
+    return not filters & {Filter.SELECTOR, Filter.MODEL}
 
 
 async def _is_queued(target: Target) -> bool:

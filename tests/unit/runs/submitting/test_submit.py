@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import AsyncIterator
 from pathlib import Path
-from typing import cast
+from typing import Any, cast
 
 import pytest
 
@@ -125,6 +125,23 @@ async def test_where_there_are_both_it_says_how_to_choose(target: Target) -> Non
     run = await with_gpu_vendor(target, run_of("i:1", "2"), lambda notice: said.append(notice.text))
     assert run.spec.gpus.resource == "nvidia.com/gpu"
     assert "several makers" in said[0] and "--gpus MI300X:2" in said[0]
+
+
+@pytest.mark.parametrize("key", ["nodeSelector", "affinity"])
+async def test_nodes_that_it_may_not_run_on_dont_choose(target: Target, key: str) -> None:
+    await add_amd(target)
+    term = {"matchExpressions": [{"key": LABEL_GPU_MODEL, "operator": "In", "values": ["MI300X"]}]}
+    required = {"requiredDuringSchedulingIgnoredDuringExecution": {"nodeSelectorTerms": [term]}}
+    placement: dict[str, Any] = (
+        {"node_selector": {LABEL_GPU_MODEL: "MI300X"}}
+        if key == "nodeSelector"
+        else {"affinity": {"nodeAffinity": required}}
+    )
+    run = run_of("i:1", "2")
+    run = dataclasses.replace(run, spec=dataclasses.replace(run.spec, **placement))
+    said: list[str] = []
+    run = await with_gpu_vendor(target, run, lambda notice: said.append(notice.text))
+    assert (run.spec.gpus.resource, said) == ("amd.com/gpu", [])
 
 
 @pytest.mark.parametrize(
