@@ -12,7 +12,7 @@ from gpuyard.cli.output.notices import print_notice
 from gpuyard.cli.output.results import print_json
 from gpuyard.runs.submitting.submit import (
     fit_to_nodes,
-    with_gpu_vendor,
+    with_gpus_as_offered,
     with_own_priority_class,
     with_priority_class,
 )
@@ -65,13 +65,13 @@ def print_dry_run(
 
 
 def _decided_there(run: ResolvedRun, context: str | None, namespace: str | None) -> ResolvedRun:
-    """The run with its PriorityClass as it is called there, and GPUs of those that are there; with gpuyard's
+    """The run with its PriorityClass as it is called there, and GPUs as they are offered; with gpuyard's
     own PriorityClass and NVIDIA's GPUs where nobody answers."""
-    if run.spec.priority is None and not run.spec.gpus.of_any_vendor:
+    if run.spec.priority is None and not run.spec.gpus.count:
         return run
 
     async def work(target: Target) -> ResolvedRun:
-        return await with_gpu_vendor(target, await with_priority_class(target, run), print_notice)
+        return await with_gpus_as_offered(target, await with_priority_class(target, run), print_notice)
 
     try:
         return call(work, context=context, namespace=namespace)

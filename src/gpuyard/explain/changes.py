@@ -11,6 +11,7 @@ from gpuyard.explain.holders import Holder
 from gpuyard.gpus.catalogue import in_words as models_in_words
 from gpuyard.gpus.faults import GpuFault
 from gpuyard.gpus.occupants import Occupant
+from gpuyard.gpus.resources import WHOLE_GPUS, gpu_request
 from gpuyard.kube.nodes import format_taint
 from gpuyard.kube.selectors import Requirement
 from gpuyard.kube.wellknown import LABEL_GPU_MODEL
@@ -45,10 +46,11 @@ class AskFor:
 
 @dataclass(frozen=True)
 class UseResource:
-    """Ask for a device by the name that the node has for it."""
+    """Ask for `amount` of a device by the name that the node has for it."""
 
     resource: str
     instead_of: str
+    amount: int
 
     def apply(self, request: PodRequest) -> PodRequest:
         """The request with as many of the other one."""
@@ -57,7 +59,10 @@ class UseResource:
         return replace(request, resources=amounts)
 
     def __str__(self) -> str:
-        return f"ask for {self.resource} instead of {self.instead_of}"
+        # Everybody knows how to ask for whole ones.
+        how = "" if self.resource in WHOLE_GPUS else gpu_request(self.resource, self.amount)
+        option = f" with {advice('--gpus')} {how}" if how else ""
+        return f"ask for {self.resource} instead of {self.instead_of}{option}"
 
     def to_json(self) -> dict[str, Any]:
         """`{"kind": "use_resource", "resource": …, "instead_of": …}`."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 from difflib import get_close_matches
 
 from gpuyard.explain.node_labels import few
-from gpuyard.gpus.resources import is_gpu
+from gpuyard.gpus.resources import MIG_PREFIX, SHARED_SUFFIX, is_gpu
 from gpuyard.scheduling.amounts import by_importance
 from gpuyard.scheduling.requests import PodRequest
 from gpuyard.scheduling.snapshot import NodeState, Snapshot
@@ -13,6 +13,14 @@ from gpuyard.scheduling.snapshot import NodeState, Snapshot
 #: How alike two names are when one is the other mistyped, and two of one vendor's that may be meant.
 _LIKENESS, _OF_ONE_VENDOR = 0.85, 0.7
 _MOST_NAMED = 6
+_SHARES = (
+    "shares of GPUs are offered where `gpuyard up` or `gpuyard install` has a --gpu-config that names them "
+    "so: docs/how-to/share-and-split-gpus.md"
+)
+_PARTS = (
+    "parts of GPUs are offered where `gpuyard up` or `gpuyard install` has --mig-strategy mixed, and "
+    "`gpuyard node mig apply` has made some: docs/how-to/mig.md"
+)
 
 
 def nowhere(request: PodRequest, snapshot: Snapshot) -> list[str]:
@@ -64,4 +72,18 @@ def about_resources(request: PodRequest, snapshot: Snapshot) -> tuple[str, ...]:
             if named
             else f"no device plugin that serves {resource} runs anywhere"
         )
-    return tuple(lines)
+    return (*lines, *about_offers(request, snapshot))
+
+
+def about_offers(request: PodRequest, snapshot: Snapshot) -> tuple[str, ...]:
+    """What would make nodes offer the shares and parts of GPUs that none offers."""
+    unknown = [resource for resource in nowhere(request, snapshot) if is_gpu(resource)]
+    there = [name for node in snapshot.nodes.values() for name, count in node.capacity.items() if count]
+    return tuple(
+        how
+        for how, is_so in (
+            (_SHARES, lambda name: name.endswith(SHARED_SUFFIX)),
+            (_PARTS, lambda name: name.startswith(MIG_PREFIX)),
+        )
+        if any(map(is_so, unknown)) and not any(map(is_so, there))
+    )

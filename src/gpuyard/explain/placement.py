@@ -11,7 +11,7 @@ from typing import Any
 from gpuyard.explain.device_plugins import about_health, about_plugins, without_plugin
 from gpuyard.explain.holders import Holder, holders_of
 from gpuyard.explain.node_labels import about_labels, few
-from gpuyard.explain.node_resources import about_resources, nowhere, what_is_there
+from gpuyard.explain.node_resources import about_offers, about_resources, nowhere, what_is_there
 from gpuyard.explain.plans import ChangeSet, find_plans
 from gpuyard.gpus.catalogue import in_words as models_in_words
 from gpuyard.gpus.faults import GpuFault, in_one_line
@@ -244,7 +244,7 @@ def _explain(
     plans = find_plans(request, judged, queue) if blocker else ()
     hints: tuple[str, ...] = ()
     if blocker is Blocker.NO_GPUS:
-        hints = about_plugins(snapshot)
+        hints = about_plugins(snapshot) + about_offers(request, snapshot)
     elif blocker is Blocker.NO_RESOURCE:
         hints = about_resources(request, judged)
     elif blocker is Blocker.SELECTOR:

@@ -175,7 +175,9 @@ def _suited(
         node: where it is to go.
         unknown: devices of the request that no node has.
     """
-    changes: list[Change] = [UseResource(m[0], name) for name in unknown if (m := meant_by(name, node))]
+    changes: list[Change] = [
+        UseResource(m[0], name, request.resources[name]) for name in unknown if (m := meant_by(name, node))
+    ]
     for change in changes:
         request = change.apply(request)
     for _ in range(_MOST_FIXES):

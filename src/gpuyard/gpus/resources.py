@@ -7,11 +7,14 @@ Sources: resource names of NVIDIA's and AMD's device plugins; Kubernetes' rules 
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from gpuyard.kube.objects import labels_of
 from gpuyard.kube.requests import effective_requests, parse_resources
 from gpuyard.kube.wellknown import AMD, LABEL_SIMULATED, NVIDIA
+
+if TYPE_CHECKING:
+    from gpuyard.gpus.catalogue import GpuModel
 
 _VENDORS = frozenset({NVIDIA, AMD})
 #: NVIDIA's whole GPUs: what a run asks for where nothing speaks for another vendor's.
@@ -53,20 +56,54 @@ def is_gpu(resource: str) -> bool:
     return whole in WHOLE_GPUS or whole.startswith(MIG_PREFIX) or _is_model(whole)
 
 
-def _is_model(resource: str) -> bool:
-    vendor, _, model = resource.partition("/")
-    if vendor not in _VENDORS or not model:
-        return False
+def model_of_resource(resource: str) -> GpuModel | None:
+    """The model of `nvidia.com/h100`; None for what isn't named after one."""
+    vendor, _, name = resource.partition("/")
+    if vendor not in _VENDORS or not name or resource in WHOLE_GPUS:
+        return None
     # Only for what may be one: the catalogue takes its time to load.
     from gpuyard.gpus.catalogue import find_model
 
-    found = find_model(model)
-    return found is not None and found.name.lower() == model
+    found = find_model(name)
+    return found if found is not None and found.name.lower() == name else None
+
+
+def _is_model(resource: str) -> bool:
+    return model_of_resource(resource) is not None
 
 
 def gpus_in(amounts: Mapping[str, int]) -> int:
     """How many GPUs there are among parsed amounts of resources."""
     return sum(count for resource, count in amounts.items() if is_gpu(resource))
+
+
+def gpu_request(resource: str, count: int) -> str:
+    """What a user writes to have so many: `2`, `shared:2`, `1g.10gb:2`, `H100:2`; empty for no GPUs."""
+    name = resource.removesuffix(SHARED_SUFFIX)
+    is_share = name != resource
+    if name in WHOLE_GPUS:
+        return f"shared:{count}" if is_share else str(count)
+    if name.startswith(MIG_PREFIX):
+        what = name.removeprefix(MIG_PREFIX)
+    elif model := model_of_resource(name):
+        what = model.name
+    else:
+        return ""
+    return f"{what}{SHARED_SUFFIX if is_share else ''}:{count}"
+
+
+def gpus_text(amounts: Mapping[str, int]) -> str:
+    """Amounts of GPUs in words: `2 GPUs`, `2 parts 1g.10gb`, `1 share of a GPU`; empty for none."""
+    return ", ".join(_kind_text(name, count) for name, count in amounts.items() if is_gpu(name) and count)
+
+
+def _kind_text(resource: str, count: int) -> str:
+    ending = "" if count == 1 else "s"
+    name = resource.removesuffix(SHARED_SUFFIX)
+    part = name.removeprefix(MIG_PREFIX) if name.startswith(MIG_PREFIX) else ""
+    if name != resource:
+        return f"{count} share{ending} of {part or ('a GPU' if count == 1 else 'GPUs')}"
+    return f"{count} part{ending} {part}" if part else f"{count} GPU{ending}"
 
 
 def pod_gpus(spec: Mapping[str, Any]) -> int:

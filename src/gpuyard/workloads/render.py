@@ -163,7 +163,10 @@ def _pull_secrets(spec: RunSpec) -> dict[str, Any]:
 
 
 def _base_env(spec: RunSpec) -> dict[str, str]:
-    return {**_ENV, ENV_GPUS: str(spec.gpus.count)} if spec.gpus.count else _ENV
+    if not spec.gpus.count:
+        return _ENV
+    # Several shares may be of one GPU.
+    return {**_ENV, ENV_GPUS: "1" if spec.gpus.is_share else str(spec.gpus.count)}
 
 
 def _env(values: Mapping[str, str]) -> list[dict[str, str]]:
@@ -224,7 +227,7 @@ def _affinity(spec: RunSpec, excluded_nodes: Mapping[str, Any] | None) -> dict[s
     """The user's affinity; in each of its required node terms, of which one must hold, our own as well."""
     affinity: dict[str, Any] = dict(spec.affinity or {})
     ours: list[Mapping[str, Any]] = []
-    if spec.gpus.models:
+    if spec.gpus.models and not spec.gpus.by_model:
         names = [model.name for model in spec.gpus.models]
         ours.append({"key": LABEL_GPU_MODEL, "operator": "In", "values": names})
     if excluded_nodes:

@@ -289,14 +289,17 @@ def asks(resource: str) -> PodRequest:
         ("nvidia.com/mig-1g.10gb", {"nvidia.com_mig-2g.20gb": 3, "nvidia.com_gpu": 1}, "no_resource",
          "instead of nvidia.com/mig-1g.10gb there is "
          "nvidia.com/mig-2g.20gb (node a), nvidia.com/gpu (node a)",
-         ["ask for nvidia.com/mig-2g.20gb instead of nvidia.com/mig-1g.10gb (node a)"]),
+         ["ask for nvidia.com/mig-2g.20gb instead of nvidia.com/mig-1g.10gb with --gpus 2g.20gb:1 (node a)"]),
         # Time-slicing may rename what it shares.
         ("nvidia.com/gpu", {"nvidia.com_gpu.shared": 8}, "no_resource",
          "instead of nvidia.com/gpu there is nvidia.com/gpu.shared (node a)",
-         ["ask for nvidia.com/gpu.shared instead of nvidia.com/gpu (node a)"]),
+         ["ask for nvidia.com/gpu.shared instead of nvidia.com/gpu with --gpus shared:1 (node a)"]),
         # Another vendor's won't run the same program.
         ("nvidia.com/gpu", {"amd.com_gpu": 8}, "no_resource",
          "instead of nvidia.com/gpu there is amd.com/gpu (node a)", []),
+        ("nvidia.com/h100", {"nvidia.com_gpu": 8, "nvidia.com_gpu.shared": 2}, "no_resource",
+         "instead of nvidia.com/h100 there is nvidia.com/gpu (node a), nvidia.com/gpu.shared (node a)",
+         ["ask for nvidia.com/gpu instead of nvidia.com/h100 (node a)"]),
         ("rdma/hca", {"nvidia.com_gpu": 8}, "no_resource",
          "no device plugin that serves rdma/hca runs anywhere", []),
         ("nvidia.com/gpu", {}, "no_gpus", None, []),
@@ -310,6 +313,22 @@ def test_a_device_that_no_node_has_by_that_name(
     assert (found.blocker, found.never) == (blocker, True)
     assert list(found.hints) == ([hint] if hint else [])
     assert [str(plan) for plan in found.plans] == plans
+
+
+@pytest.mark.parametrize(
+    ("asked", "there", "how"),
+    [
+        ("nvidia.com/gpu.shared", {"nvidia.com_gpu": 8}, "--gpu-config"),
+        ("amd.com/gpu.shared", {}, "--gpu-config"),
+        ("nvidia.com/mig-1g.10gb", {"nvidia.com_gpu": 8}, "--mig-strategy mixed"),
+    ],
+)
+def test_what_would_make_nodes_offer_shares_and_parts(
+    asked: str, there: dict[str, int], how: str, snapshot_of: SnapshotOf
+) -> None:
+    found = explain(asks(asked), snapshot_of(offers("a", **there)))
+    assert found.never
+    assert how in found.hints[-1] and "docs/how-to/" in found.hints[-1]
 
 
 def test_a_device_that_is_there_and_held_is_asked_for_by_no_other_name(snapshot_of: SnapshotOf) -> None:

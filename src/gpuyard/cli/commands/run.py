@@ -52,6 +52,7 @@ def _nearest(error: click.NoSuchOption) -> str:
 Examples:
   gpuyard run train.py --gpus 2 -- --epochs 3
   gpuyard run --gpus H100:2 -- torchrun --nproc_per_node=2 train_ddp.py
+  gpuyard run notebook.py --gpus shared      # a share of one
   gpuyard run -f gpuyard.yaml --env EPOCHS=3 -d
   gpuyard run -f gpuyard.yaml --dry-run -o yaml
 
@@ -69,7 +70,7 @@ Ctrl-C detaches with 0; the run goes on.
     "--gpus",
     key="resources.gpus",
     metavar="N|MODEL:N",
-    help="GPUs, such as 2, H100:2 or 1g.10gb (default: none).",
+    help="GPUs, such as 2, H100:2, 1g.10gb (a part) or shared (default: none).",
 )
 @spec_option("--cpus", key="resources.cpus", metavar="QUANTITY", help="CPUs, such as 4 or 500m.")
 @spec_option("--memory", key="resources.memory", metavar="QUANTITY", help="Memory, such as 16Gi.")

@@ -11,9 +11,7 @@ from datetime import UTC, datetime
 from gpuyard import errors
 from gpuyard.advice import advice
 from gpuyard.client.server_version import check_version
-from gpuyard.gpus.resources import vendors_of, whole_gpus
-from gpuyard.kube.objects import NODES, PODS, PRIORITY_CLASSES, Manifest, Resource, key_of, labels_of
-from gpuyard.kube.wellknown import LABEL_GPU_MODEL, NVIDIA
+from gpuyard.kube.objects import NODES, PODS, PRIORITY_CLASSES, Manifest, Resource, key_of
 from gpuyard.runs.notices import Notice, Notify
 from gpuyard.runs.submitting.creation import create_run
 from gpuyard.runs.target import Target
@@ -23,6 +21,7 @@ from gpuyard.scheduling.snapshot import NodeState, Snapshot
 from gpuyard.tenancy.names import PRIORITY_PREFIX
 from gpuyard.workloads.render import render
 from gpuyard.workloads.resolved_run import ResolvedRun
+from gpuyard.workloads.spec.gpu_request import GpuRequest
 
 
 async def submit(
@@ -105,9 +104,9 @@ async def fit_to_nodes(
     # Asked of the nodes is what would be sent if all of them were fit.
     job = render(run)[-1]
     if run.host is not None:
-        if refuse or run.spec.gpus.of_any_vendor:
+        if refuse or run.spec.gpus.count:
             nodes = await _visible(target, NODES)
-            run = _of_vendor(run, nodes or (), notify)
+            run = _as_offered(run, nodes, notify)
             if refuse:
                 await _refuse_misfit(target, render(run)[-1], nodes)
         return run
@@ -123,7 +122,7 @@ async def fit_to_nodes(
         read_run_image(job, environ, notify, read_as=read_as, refuse=believe),
         _is_queued(target),
     )
-    run = _of_vendor(run, nodes or (), notify)
+    run = _as_offered(run, nodes, notify)
     job = render(run)[-1]
     if refuse:
         await _refuse_misfit(target, job, nodes)
@@ -136,36 +135,28 @@ async def fit_to_nodes(
     )
 
 
-async def with_gpu_vendor(target: Target, run: ResolvedRun, notify: Notify) -> ResolvedRun:
-    """The run with GPUs of those that the nodes have, where it names no model."""
-    return (
-        _of_vendor(run, await _visible(target, NODES) or (), notify) if run.spec.gpus.of_any_vendor else run
-    )
+async def with_gpus_as_offered(target: Target, run: ResolvedRun, notify: Notify) -> ResolvedRun:
+    """The run with GPUs as the nodes offer them."""
+    return _as_offered(run, await _visible(target, NODES), notify) if run.spec.gpus.count else run
 
 
-def _of_vendor(run: ResolvedRun, nodes: Sequence[Manifest], notify: Notify) -> ResolvedRun:
-    """NVIDIA's where there are any; else those of the one vendor that there are GPUs of.
-
-    Only nodes that the run's selector and affinity leave it count.
-    """
+def _as_offered(run: ResolvedRun, nodes: Sequence[Manifest] | None, notify: Notify) -> ResolvedRun:
+    """Only nodes that the run's own selector and affinity leave it count."""
     gpus = run.spec.gpus
-    if gpus.of_any_vendor:
-        request = PodRequest.of_template(render(run)[-1])
-        nodes = [node for node in nodes if _is_selected(request, node)]
-    others = sorted(vendors_of(nodes) - {NVIDIA}) if gpus.of_any_vendor else []
-    if not others:
+    if not gpus.count:
         return run
-    if NVIDIA in vendors_of(nodes):
-        models = [
-            labels_of(node).get(LABEL_GPU_MODEL, "") for node in nodes if vendors_of([node]) & {*others}
-        ]
-        example = next(filter(None, models), "MI300X")
-        how = f"{advice('--gpus')} {example}:{gpus.count} asks for others"
-        notify(Notice(f"There are GPUs of several makers: this run gets {whole_gpus(NVIDIA)}; {how}"))
-        return run
-    return dataclasses.replace(
-        run, spec=dataclasses.replace(run.spec, gpus=dataclasses.replace(gpus, vendor=others[0]))
-    )
+    from gpuyard.runs.submitting.offered_gpus import as_offered
+
+    # Its models' label isn't its user's choice: nodes that offer GPUs by their model need none.
+    request = PodRequest.of_template(render(_with_gpus(run, dataclasses.replace(gpus, models=())))[-1])
+    offered, notice = as_offered(gpus, [node for node in nodes or () if _is_selected(request, node)])
+    if notice:
+        notify(Notice(notice))
+    return _with_gpus(run, offered)
+
+
+def _with_gpus(run: ResolvedRun, gpus: GpuRequest) -> ResolvedRun:
+    return dataclasses.replace(run, spec=dataclasses.replace(run.spec, gpus=gpus))
 
 
 def _is_selected(request: PodRequest, node: Manifest) -> bool:

@@ -1,15 +1,15 @@
-"""What a user writes for GPUs: `2`, `H100`, `H100:2`, `1g.10gb` for a part of one (MIG)."""
+"""What a user writes for GPUs: `2`, `H100:2`, `1g.10gb` for a part of one (MIG), `shared` for a share."""
 
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from gpuyard.gpus.catalogue import GpuModel
 
-from gpuyard.gpus.resources import mig_resource, whole_gpus
+from gpuyard.gpus.resources import GPU_RESOURCE, SHARED_SUFFIX, mig_resource, model_resource, whole_gpus
 from gpuyard.kube.wellknown import NVIDIA
 
 FORM = "write a number, a model, or both: 2, H100, H100:2"
@@ -24,6 +24,9 @@ _WHICH = r"(?i)device=.*|[0-9]+(?:,[0-9]+)+|GPU-.*"
 _PROFILE = r"(?ia)(?:nvidia\.com/)?(?:mig-)?([1-9]g\.[0-9]{1,3}gb(?:[+.][a-z.]+)?)"
 #: What people write where a count belongs: `H100:2.5`, `:-1`.
 _NUMBER_LIKE = r"(?a)[-+]?[0-9.,]+"
+_ANY_SHARE = frozenset({"shared", "gpu.shared", GPU_RESOURCE + SHARED_SUFFIX})
+#: As GPU feature discovery ends the product of shared GPUs.
+_LABEL_OF_SHARED = r"(?ia)(.+)-shared"
 
 
 @dataclass(frozen=True)
@@ -35,12 +38,16 @@ class GpuRequest:
         models: models that satisfy the request, the most usual first ("A100" is 40 and 80 GB).
         profile: of MIG, for parts: `1g.10gb`; empty for GPUs as they are offered.
         vendor: whose GPUs, see `kube.wellknown`: the models', else NVIDIA's until the nodes were asked.
+        is_share: shares of such GPUs, or parts, that several containers have (time-slicing, MPS).
+        by_model: nodes offer them by their model's name (`nvidia.com/h100`): the first of `models`.
     """
 
     count: int = 0
     models: tuple[GpuModel, ...] = ()
     profile: str = ""
     vendor: str = NVIDIA
+    is_share: bool = False
+    by_model: bool = False
 
     @property
     def of_any_vendor(self) -> bool:
@@ -50,7 +57,13 @@ class GpuRequest:
     @property
     def resource(self) -> str:
         """What a pod asks for."""
-        return mig_resource(self.profile) if self.profile else whole_gpus(self.vendor)
+        if self.profile:
+            name = mig_resource(self.profile)
+        elif self.by_model:
+            name = model_resource(self.vendor, self.models[0].name)
+        else:
+            name = whole_gpus(self.vendor)
+        return name + SHARED_SUFFIX if self.is_share else name
 
 
 def parse_gpus(text: str) -> GpuRequest:
@@ -72,13 +85,29 @@ def parse_gpus(text: str) -> GpuRequest:
     if not colon:
         name, amount = text, "1"
     name, amount = name.strip(), amount.strip()
+    if re.fullmatch(_COUNT, name) and re.match(r"(?ia)[a-z]", amount):
+        raise ValueError(f"{text!r} is not a GPU request; write {amount}:{name}")
     if not name or not re.fullmatch(_COUNT, amount) or re.fullmatch(_NUMBER_LIKE, name):
         raise ValueError(f"{text!r} is not a GPU request; {FORM}")
     count = _count(amount, text)
+    if name.lower() in _ANY_SHARE:
+        request = GpuRequest(count, is_share=True)
+    elif label := re.fullmatch(_LABEL_OF_SHARED, name):
+        raise ValueError(
+            f"{text!r} is not a GPU request; write {label[1]}{SHARED_SUFFIX}:{amount} for shares"
+        )
+    else:
+        whole = re.sub(rf"(?i){re.escape(SHARED_SUFFIX)}$", "", name)
+        request = replace(_of_kind(whole, text), count=count, is_share=whole != name)
+    return request if count else GpuRequest()
+
+
+def _of_kind(name: str, text: str) -> GpuRequest:
+    """Parts of a profile, or GPUs of a model."""
     if profile := re.fullmatch(_PROFILE, name):
         # NVIDIA's resources have a dot where its profiles have a plus.
         size, dot, extra = re.split(r"(?<=gb)([+.]|$)", profile[1].lower(), maxsplit=1)
-        return GpuRequest(count, profile=size + ("+" if dot else "") + extra if count else "")
+        return GpuRequest(profile=size + ("+" if dot else "") + extra)
     if "mig-" in name.lower() or re.fullmatch(r"(?ia)[0-9]c\.[0-9]g\..*", name):
         raise ValueError(f"{text!r} is no part of a GPU that nodes offer; write a profile such as 1g.10gb:2")
     # Runs without GPUs are submitted without the catalogue.
@@ -89,7 +118,7 @@ def parse_gpus(text: str) -> GpuRequest:
         hint = nearest(name)
         guess = f"; did you mean {hint}?" if hint else ""
         raise ValueError(f"{name!r} is no GPU model that gpuyard knows{guess} ({FORM})")
-    return GpuRequest(count, models, vendor=models[0].vendor) if count else GpuRequest()
+    return GpuRequest(models=models, vendor=models[0].vendor)
 
 
 def _count(digits: str, text: str) -> int:

@@ -17,7 +17,7 @@ from gpuyard.kube.wellknown import ANNOTATION_SUBMITTED_AT, LABEL_GPU_MODEL
 from gpuyard.local.objects.kinds.served import yard_kinds
 from gpuyard.local.objects.verbs import ObjectApi
 from gpuyard.local.store import Store
-from gpuyard.runs.submitting.submit import fit_to_nodes, submit, with_gpu_vendor, with_priority_class
+from gpuyard.runs.submitting.submit import fit_to_nodes, submit, with_gpus_as_offered, with_priority_class
 from gpuyard.runs.target import Target
 from gpuyard.workloads.render import render
 from gpuyard.workloads.resolved_run import ResolvedRun, Script
@@ -122,7 +122,7 @@ async def test_a_run_gets_what_gpus_there_are(target: Target, tmp_path: Path, *,
 async def test_where_there_are_both_it_says_how_to_choose(target: Target) -> None:
     await add_amd(target)
     said: list[str] = []
-    run = await with_gpu_vendor(target, run_of("i:1", "2"), lambda notice: said.append(notice.text))
+    run = await with_gpus_as_offered(target, run_of("i:1", "2"), lambda notice: said.append(notice.text))
     assert run.spec.gpus.resource == "nvidia.com/gpu"
     assert "several makers" in said[0] and "--gpus MI300X:2" in said[0]
 
@@ -140,7 +140,7 @@ async def test_nodes_that_it_may_not_run_on_dont_choose(target: Target, key: str
     run = run_of("i:1", "2")
     run = dataclasses.replace(run, spec=dataclasses.replace(run.spec, **placement))
     said: list[str] = []
-    run = await with_gpu_vendor(target, run, lambda notice: said.append(notice.text))
+    run = await with_gpus_as_offered(target, run, lambda notice: said.append(notice.text))
     assert (run.spec.gpus.resource, said) == ("amd.com/gpu", [])
 
 
@@ -151,5 +151,5 @@ async def test_nodes_that_it_may_not_run_on_dont_choose(target: Target, key: str
 async def test_a_model_says_whose_it_is(target: Target, gpus: str, resource: str) -> None:
     await add_amd(target)
     await remove_nvidias(target)
-    run = await with_gpu_vendor(target, run_of("i:1", gpus), print_notice)
+    run = await with_gpus_as_offered(target, run_of("i:1", gpus), print_notice)
     assert run.spec.gpus.resource == resource

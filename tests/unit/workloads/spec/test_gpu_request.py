@@ -4,6 +4,7 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
+from gpuyard.gpus.resources import gpu_request
 from gpuyard.workloads.spec.gpu_request import parse_gpus
 
 
@@ -37,11 +38,24 @@ def test_reads(text: str, count: int, names: list[str]) -> None:
         ("MIG-1G.10GB+me:1", 1, "nvidia.com/mig-1g.10gb.me"),
         ("nvidia.com/mig-1g.10gb.me", 1, "nvidia.com/mig-1g.10gb.me"),
         ("1g.10gb:0", 0, "nvidia.com/gpu"),
+        ("shared", 1, "nvidia.com/gpu.shared"),
+        ("Shared:2", 2, "nvidia.com/gpu.shared"),
+        ("nvidia.com/gpu.shared", 1, "nvidia.com/gpu.shared"),
+        ("1g.10gb+me.shared:2", 2, "nvidia.com/mig-1g.10gb.me.shared"),
+        ("shared:0", 0, "nvidia.com/gpu"),
     ],
 )
-def test_parts_of_gpus_are_asked_for_by_their_profile(text: str, count: int, resource: str) -> None:
+def test_parts_and_shares_of_gpus_have_resources_of_their_own(text: str, count: int, resource: str) -> None:
     request = parse_gpus(text)
     assert (request.count, request.resource, request.models) == (count, resource, ())
+    # What advice says to write is what was meant.
+    assert not count or parse_gpus(gpu_request(request.resource, count)) == request
+
+
+def test_a_share_may_be_of_a_model() -> None:
+    nvidia, amd = parse_gpus("H200.shared:2"), parse_gpus("MI300X.shared")
+    assert (nvidia.resource, nvidia.models[0].name) == ("nvidia.com/gpu.shared", "H200")
+    assert amd.resource == "amd.com/gpu.shared"
 
 
 @pytest.mark.parametrize(
@@ -60,7 +74,11 @@ def test_parts_of_gpus_are_asked_for_by_their_profile(text: str, count: int, res
         (":2", "is not a GPU request"),
         ("H100:-2", "is not a GPU request"),
         ("H100:two", "is not a GPU request"),
-        ("2:H100", "is not a GPU request"),
+        ("2:H100", "write H100:2"),
+        ("2:shared", "write shared:2"),
+        ("NVIDIA-H100-80GB-HBM3-SHARED:2", "write NVIDIA-H100-80GB-HBM3.shared:2"),
+        ("quantum.shared", "'quantum' is no GPU model"),
+        (".shared", "'' is no GPU model"),
         ("H10O:2", "did you mean H100?"),
         ("quantum:2", "'quantum' is no GPU model"),
         ("٣", "write a number"),  # a digit, but not one of ours
