@@ -45,3 +45,19 @@ def test_whoever_wants_more_of_typing_extensions_gets_it() -> None:
         "print(bool(TypeIs), override(len) is len)\n"
     )
     assert said == "True True\n"
+
+
+def test_grpc_knows_what_it_is_told_to_do_without() -> None:
+    serving = (
+        "import asyncio, grpc.aio\n"
+        "async def serve():\n"
+        "    server = grpc.aio.server()\n"
+        "    server.add_insecure_port('127.0.0.1:0')\n"
+        "    await server.start()\n"
+        "    await server.stop(None)\n"
+        "asyncio.run(serve())\n"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", _PROGRAM + serving], capture_output=True, text=True, check=True
+    )
+    assert "experiment" not in done.stderr.lower()

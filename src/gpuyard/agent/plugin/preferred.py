@@ -120,7 +120,9 @@ class _Links:
         """The best `size` places that contain `fixed`, sorted."""
         best = {0: _Choice((0, 0, 0, 0), ())}
         for members in self._groups():
-            options = self._options(members, fixed)
+            # What the other groups can't give this one must.
+            least = size - (len(self._free) - len(members))
+            options = self._options(members, fixed, least, size)
             merged: dict[int, _Choice] = {}
             for one in best.values():
                 for other in options.values():
@@ -140,7 +142,9 @@ class _Links:
                 rest = [place for place in rest if place not in near]
             yield sorted(group)
 
-    def _options(self, members: Sequence[int], fixed: set[int]) -> Mapping[int, _Choice]:
+    def _options(
+        self, members: Sequence[int], fixed: set[int], least: int, most: int
+    ) -> Mapping[int, _Choice]:
         """The best choice of each size out of one group; more GPUs of an earlier group come first."""
         core = [place for place in members if place in fixed]
         loose = [place for place in members if place not in fixed]
@@ -149,13 +153,17 @@ class _Links:
             totals = self._totals(members)
             bits = {place: 1 << number for number, place in enumerate(members)}
             rest = sum(bits.values()) - sum(bits[place] for place in core)
-            for count in range(len(loose), -1, -1):
-                for more in combinations(loose, count):
+            for count in range(min(len(members), most), max(len(core), least) - 1, -1):
+                best: tuple[_Worth, Sequence[int]] | None = None
+                for more in combinations(loose, count - len(core)):
                     left = rest - sum(map(bits.__getitem__, more))
                     nvlinks, pcie = totals[len(totals) - 1 - left]
                     nvlinks_left, pcie_left = totals[left]
-                    choice = _Choice((nvlinks, nvlinks_left, pcie, pcie_left), (*core, *more))
-                    _keep_better(found, choice)
+                    worth = (nvlinks, nvlinks_left, pcie, pcie_left)
+                    if best is None or worth > best[0]:
+                        best = worth, more
+                if best is not None:
+                    found[count] = _Choice(best[0], (*core, *best[1]))
             return found
         for seed in [()] if core else [(), *((place,) for place in loose)]:
             for grown in self._growing(members, [*core, *seed]):

@@ -21,6 +21,8 @@ from gpuyard.agent.served import Served, ServedDevice
 Scrub: TypeAlias = Callable[[Sequence[ServedDevice]], Awaitable[None]]
 
 _MAX_WHY = 500
+#: Answers that are kept, of a few kB each: a node's pods ask for the same GPUs again and again.
+_MAX_ANSWERS = 256
 HEALTHY, UNHEALTHY = "Healthy", "Unhealthy"
 
 
@@ -72,6 +74,7 @@ class Plugin(rpc.DevicePluginServicer):
     ) -> None:
         self.resource = resource
         self._served = served
+        self._answers: dict[frozenset[str], pb.ContainerAllocateResponse] = {}
         self._handover = handover
         self._find_fault = find_fault
         self._find_mps = find_mps
@@ -106,6 +109,7 @@ class Plugin(rpc.DevicePluginServicer):
     def update(self, served: Served) -> None:
         """Shows what is offered now; open streams get it at once, and end with a resource that is no more."""
         self._served = served
+        self._answers = {}
         self._changed.set()
         self._changed = asyncio.Event()
 
@@ -153,39 +157,39 @@ class Plugin(rpc.DevicePluginServicer):
         UNAVAILABLE while there is no spec by which a container could get them."""
         if fault := self._find_fault():
             await _abort(context, grpc.StatusCode.UNAVAILABLE, fault)
-        by_id = {device.id: device for device in self._devices}
-        for wish in request.container_requests:
-            unknown = sorted(set(wish.devices_ids) - by_id.keys())
-            if unknown:
-                await _abort(
-                    context,
-                    grpc.StatusCode.INVALID_ARGUMENT,
-                    f"this node has no {self.resource} {', '.join(unknown)}",
-                )
-            if len(set(wish.devices_ids)) != len(wish.devices_ids):
-                await _abort(context, grpc.StatusCode.INVALID_ARGUMENT, "a device is named twice")
-            shared = [by_id[one].sharing for one in wish.devices_ids]
-            if len(shared) > 1 and any(rule.one_at_most for rule in shared if rule):
-                await _abort(
-                    context,
-                    grpc.StatusCode.INVALID_ARGUMENT,
-                    f"a container can have one {self.resource}, not {len(shared)}: they are shared, and two "
-                    "may be of the same GPU",
-                )
         try:
             return pb.AllocateResponse(
-                container_responses=[
-                    self._hand_over([by_id[one] for one in wish.devices_ids])
-                    for wish in request.container_requests
-                ]
+                container_responses=[self._hand_over(wish.devices_ids) for wish in request.container_requests]
             )
+        except ValueError as error:
+            await _abort(context, grpc.StatusCode.INVALID_ARGUMENT, str(error))
         except errors.DeviceError as error:
             await _abort(context, grpc.StatusCode.UNAVAILABLE, error.message)
-            raise AssertionError("abort returns by raising") from error
+        raise AssertionError("abort returns by raising")
 
-    def _hand_over(self, devices: Sequence[ServedDevice]) -> pb.ContainerAllocateResponse:
+    def _hand_over(self, ids: Sequence[str]) -> pb.ContainerAllocateResponse:
+        # In whatever order the kubelet names them.
+        chosen = frozenset(ids)
+        if (answer := self._answers.get(chosen)) and len(chosen) == len(ids):
+            return answer
+        by_id = {device.id: device for device in self._devices}
+        if unknown := sorted(chosen - by_id.keys()):
+            raise ValueError(f"this node has no {self.resource} {', '.join(unknown)}")
+        if len(chosen) != len(ids):
+            raise ValueError("a device is named twice")
+        devices = [by_id[one] for one in ids]
+        shared = [device.sharing for device in devices if device.sharing]
+        if len(ids) > 1 and any(rule.one_at_most for rule in shared):
+            raise ValueError(
+                f"a container can have one {self.resource}, not {len(ids)}: they are shared, and two may be "
+                "of the same GPU"
+            )
         mps = [found for device in devices if (found := self._find_mps(device))]
-        return hand_over(self._served.inventory, devices, self._handover, mps=mps[0] if mps else None)
+        answer = hand_over(self._served.inventory, devices, self._handover, mps=mps[0] if mps else None)
+        # A daemon of MPS comes and goes, and an annotation's key is one container's.
+        if not shared and not answer.annotations and len(self._answers) < _MAX_ANSWERS:
+            self._answers[chosen] = answer
+        return answer
 
     async def PreStartContainer(
         self, request: pb.PreStartContainerRequest, context: Any

@@ -10,7 +10,7 @@ import pytest
 
 from gpuyard._proto import device_plugin_pb2 as pb
 from gpuyard._proto import device_plugin_pb2_grpc as rpc
-from gpuyard.agent.options.device_lists import PLAIN
+from gpuyard.agent.options.device_lists import PLAIN, DeviceList
 from gpuyard.agent.plugin.registration import keep_registered
 from gpuyard.agent.plugin.server import Plugin, describe
 from gpuyard.agent.plugin.sockets import OwnSockets
@@ -77,6 +77,31 @@ async def test_allocate_refuses_what_it_does_not_have(stub: rpc.DevicePluginStub
     with pytest.raises(grpc.aio.AioRpcError) as caught:
         await stub.Allocate(allocate(ids))
     assert caught.value.code() is grpc.StatusCode.INVALID_ARGUMENT
+
+
+async def test_a_repeated_answer_is_of_the_gpus_now_and_in_any_order() -> None:
+    plugin = Plugin(GPU_RESOURCE, SERVED)
+
+    async def paths(*ids: str) -> list[str]:
+        answer = await plugin.Allocate(allocate(list(ids)), None)
+        return [node.container_path for node in answer.container_responses[0].devices]
+
+    before = await paths(UUIDS[5], UUIDS[2])
+    assert before == await paths(UUIDS[2], UUIDS[5]) == ["/dev/nvidia2", "/dev/nvidia5"]
+    moved = [
+        replace(gpu, nodes=tuple(replace(node, path=f"{node.path}-new") for node in gpu.nodes))
+        for gpu in INVENTORY.devices
+    ]
+    plugin.update(serve(replace(INVENTORY, devices=tuple(moved))))
+    assert await paths(UUIDS[5], UUIDS[2]) == ["/dev/nvidia2-new", "/dev/nvidia5-new"]
+
+
+async def test_no_two_answers_have_one_key_of_annotations() -> None:
+    lists = frozenset({DeviceList.CDI_ANNOTATIONS})
+    plugin = Plugin(GPU_RESOURCE, SERVED, handover=replace(PLAIN, lists=lists))
+    answers = [await plugin.Allocate(allocate(UUIDS[:1]), None) for _ in range(2)]
+    one, other = (set(answer.container_responses[0].annotations) for answer in answers)
+    assert one and other and not one & other
 
 
 async def test_preference_keeps_islands_whole(stub: rpc.DevicePluginStub) -> None:
