@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import io
 from collections.abc import AsyncIterator, Callable
+from contextlib import aclosing
 from typing import IO
 
 from gpuyard import errors
@@ -31,9 +32,10 @@ async def upload_new(store: ImageStore, make: Callable[[], Packer], progress: Ca
         packer = make()
         try:
             async with store.start_upload() as upload:
-                async for piece in in_thread(packer):
-                    await upload.write(piece)
-                    progress(len(piece))
+                async with aclosing(in_thread(packer)) as pieces:
+                    async for piece in pieces:
+                        await upload.write(piece)
+                        progress(len(piece))
                 await upload.commit(packer.layer.blob.digest)
             return packer.layer
         except errors.UploadLost:
