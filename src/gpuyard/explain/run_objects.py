@@ -52,6 +52,7 @@ class RunObjects:
         is_yard: a machine's own yard, not a cluster.
         node: the one that the pod is on; None also where nodes can't be read.
         full_disk: what that node, or a yard's only one, says of its full disk; empty when it has room.
+        attempt_before: the last pod in the pod's place that failed; None where none did.
     """
 
     job: Manifest
@@ -75,6 +76,7 @@ class RunObjects:
     is_yard: bool = False
     node: Manifest | None = None
     full_disk: str = ""
+    attempt_before: Manifest | None = None
 
     @property
     def namespace(self) -> str:

@@ -169,7 +169,11 @@ def _index_of(pod: Manifest) -> int | None:
 
 
 def _finished_at(pod: Manifest) -> datetime | None:
-    """The end of the last container, else when it stopped being ready, else the delete, else its creation."""
+    """The end of the last container, else when it stopped being ready, else the delete, else its start.
+
+    A pod that its node refused, maybe after a plugin's time ran out, is said to have started at that moment.
+    Kubernetes takes its creation, and so counts the time that the refusal took as part of the back-off.
+    """
     metadata = pod["metadata"]
     ends = [
         (container.get("state") or {}).get("terminated", {}).get("finishedAt")
@@ -182,5 +186,5 @@ def _finished_at(pod: Manifest) -> datetime | None:
         return parse_time(ready["lastTransitionTime"])
     if asked := metadata.get("deletionTimestamp"):
         return parse_time(asked) - timedelta(seconds=metadata.get("deletionGracePeriodSeconds") or 0)
-    created = metadata.get("creationTimestamp")
-    return parse_time(created) if created else None
+    begun = (pod.get("status") or {}).get("startTime") or metadata.get("creationTimestamp")
+    return parse_time(begun) if begun else None

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import timedelta
 
 from gpuyard.explain.causes import Cause
@@ -33,6 +33,8 @@ _TOO_FEW = re.compile(
     r"Requested: (?P<asked>\d+), Available: (?P<free>\d+)"
 )
 _OUT_OF = re.compile(r"resource: (?P<resource>[^\s,]+), requested: (?P<asked>\d+), used: (?P<used>\d+)")
+#: gRPC's word for it, in Python and in Go.
+_NO_ANSWER = re.compile(r"DEADLINE_EXCEEDED|DeadlineExceeded")
 _CDI = re.compile(r"unresolvable CDI devices (?P<devices>[^\s\",]+)")
 #: A kubelet says why by its words alone; the first of these that it says counts.
 _REJECTIONS = (
@@ -95,7 +97,19 @@ def find_devices(objects: RunObjects) -> Finding | None:
     for _, waiting in waiting_containers(pod):
         if match := _CDI.search(str(waiting.get("message") or "")):
             return _no_cdi(objects, match, str(waiting["message"]))
-    return _fault(pod, objects.node) or _unhealthy(pod, objects.node)
+    return _fault(pod, objects.node) or _unhealthy(pod, objects.node) or _refused_before(objects, pod)
+
+
+def _refused_before(objects: RunObjects, pod: Manifest) -> Finding | None:
+    """Its node works at its start, and refused the attempt before it: what was wrong then may be still."""
+    before = objects.attempt_before
+    if before is None or is_terminal(pod) or not pod["spec"].get("nodeName") or any(container_statuses(pod)):
+        return None
+    rejection = _PluginRefusal.of(before)
+    if rejection is None:
+        return None
+    found = _rejected(replace(objects, pod=before), rejection)
+    return replace(found, headline=f"it is tried again: before, {found.headline}")
 
 
 def _is_tried_again(job: Manifest) -> bool:
@@ -126,7 +140,8 @@ def _rejected(objects: RunObjects, rejection: _PluginRefusal) -> Finding:
             )
             remedies = (again,)
         case _:
-            why = f" ({rejection.reason})"
+            late = _NO_ANSWER.search(rejection.said)
+            why = ": its device plugin doesn't answer" if late else f" ({rejection.reason})"
     evidence = (f"node {node} says: {rejection.said[:_LONGEST]}",)
     text = f"node {node} refused the pod{why}"
     return Finding(Step.DEVICES, rejection.cause, text, Owner("Node", node), evidence, remedies)

@@ -27,11 +27,12 @@ from gpuyard.kube.objects import (
     SERVICE_ACCOUNTS,
     STORAGE_CLASSES,
     Manifest,
+    annotations_of,
     key_of,
     labels_of,
     uid_of,
 )
-from gpuyard.kube.wellknown import LABEL_KUEUE_QUEUE, LABEL_PART_OF
+from gpuyard.kube.wellknown import ANNOTATION_COMPLETION_INDEX, LABEL_KUEUE_QUEUE, LABEL_PART_OF
 from gpuyard.runs.explaining.reader import Reader
 from gpuyard.runs.run import ENDED, Run, is_alive
 from gpuyard.runs.target import Target
@@ -118,9 +119,26 @@ def decisive_pod(run: Run) -> Manifest | None:
     failed = [pod for pod in run.pods if pod.get("status", {}).get("phase") == "Failed"]
     if run.state.state == "pending":
         return failed[-1] if failed else None
+    if run.state.state == "succeeded":
+        ended_well = [pod for pod in run.pods if pod.get("status", {}).get("phase") == "Succeeded"]
+        return ended_well[-1] if ended_well else None
     if run.state.state in ENDED:
         return min(failed, key=_finished, default=run.pods[-1] if run.pods else None)
     return None
+
+
+def attempt_before(run: Run, pod: Manifest | None) -> Manifest | None:
+    """The last that failed in the pod's place."""
+    if pod is None:
+        return None
+    index = annotations_of(pod).get(ANNOTATION_COMPLETION_INDEX)
+    failed = [
+        other
+        for other in run.pods
+        if other.get("status", {}).get("phase") == "Failed"
+        and annotations_of(other).get(ANNOTATION_COMPLETION_INDEX) == index
+    ]
+    return failed[-1] if failed else None
 
 
 async def _read_objects(reader: Reader, target: Target, run: Run, pod: Manifest | None) -> RunObjects:
@@ -165,6 +183,7 @@ async def _read_objects(reader: Reader, target: Target, run: Run, pod: Manifest 
     return RunObjects(
         job=run.job,
         pod=pod,
+        attempt_before=attempt_before(run, pod),
         events=[*events, *claim_events],
         quotas=quotas,
         limit_ranges=limit_ranges,

@@ -90,9 +90,10 @@ def ended(at: str) -> dict[str, Any]:
             ),
             "2026-01-31T11:40:00Z",
         ),
+        (pod({"phase": "Failed", "startTime": "2026-01-31T10:00:05Z"}), "2026-01-31T10:00:05Z"),
         (pod({"phase": "Failed"}), "2026-01-31T10:00:00Z"),
     ],
-    ids=["last container", "not ready", "deleted", "created"],
+    ids=["last container", "not ready", "deleted", "refused", "created"],
 )
 def test_a_failed_pod_ended_when_its_status_says(raw: dict[str, Any], finished: str) -> None:
     assert view_pod(raw).finished_at == parse_time(finished)

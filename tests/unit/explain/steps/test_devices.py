@@ -135,3 +135,25 @@ def test_a_pod_that_its_node_refused(labels: dict[str, str], raw: list[Any], sai
     found = climb(RunObjects(job, pod, node=node), None).blocking
     assert found is not None and found.cause == "no_healthy_devices"
     assert f"node vm refused the pod: {said}" in found.headline
+
+
+def test_a_pod_at_its_start_says_why_its_node_refused_the_attempt_before() -> None:
+    message = "Allocate failed due to the device plugin doesn't allocate GPU-1: DEADLINE_EXCEEDED"
+    pod: dict[str, Any] = {
+        "kind": "Pod",
+        "metadata": {"name": "a", "namespace": "n"},
+        "spec": {"nodeName": "vm", "containers": [{"name": "main"}]},
+        "status": {"phase": "Pending"},
+    }
+    refused = {
+        **pod,
+        "status": {"phase": "Failed", "reason": "UnexpectedAdmissionError", "message": message},
+    }
+    job = {"metadata": {"name": "a", "namespace": "n"}, "spec": {"template": {"spec": pod["spec"]}}}
+    assert climb(RunObjects(job, pod), None).blocking is None
+    found = climb(RunObjects(job, pod, attempt_before=refused), None).blocking
+    assert found is not None and (found.step, found.cause) == ("devices", "allocate_failed")
+    assert found.headline.endswith("before, node vm refused the pod: its device plugin doesn't answer")
+    assert "DEADLINE_EXCEEDED" in found.evidence[0]
+    pod["status"]["containerStatuses"] = [{"name": "main", "state": {"running": {}}}]
+    assert climb(RunObjects(job, pod, attempt_before=refused), None).blocking is None
