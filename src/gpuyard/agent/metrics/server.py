@@ -1,8 +1,14 @@
-"""Serves one text over HTTP: GET /metrics, one request a connection. It reads no body and knows no secret."""
+"""Serves one text over HTTP: GET /metrics, one request a connection. It reads no body and knows no secret.
+
+It takes connections itself: when a process has no descriptor left, asyncio's server tries a hundred times at
+once, logs each with a traceback, and tries each a hundred times again.
+"""
 
 from __future__ import annotations
 
 import asyncio
+import logging
+import socket
 from collections.abc import Awaitable, Callable
 from pathlib import Path
 
@@ -14,6 +20,9 @@ _LIMIT_S = 10.0
 _MOST_HEAD_BYTES = 16 << 10
 #: Prometheus needs one. One above closes the oldest that has sent no request yet; where all have, itself.
 _MOST_CONNECTIONS = 32
+#: Without a descriptor or memory, until it is tried again.
+_SHORTAGE_PAUSE_S = 1.0
+_LOG = logging.getLogger(__name__)
 
 
 class MetricsServer:
@@ -27,7 +36,8 @@ class MetricsServer:
     def __init__(self, scrape: Callable[[], Awaitable[str]], limit_s: float = _LIMIT_S) -> None:
         self._scrape = scrape
         self._limit_s = limit_s
-        self._server: asyncio.Server | None = None
+        self._listener: socket.socket | None = None
+        self._accepting: asyncio.Task[None] | None = None
         self._answering: set[asyncio.Task[None]] = set()
         #: Those of them that have sent no request yet, the oldest first.
         self._silent: dict[asyncio.Task[None], None] = {}
@@ -41,45 +51,67 @@ class MetricsServer:
             DeviceError: it can't.
         """
         try:
-            if isinstance(where, Path):
-                where.unlink(missing_ok=True)
-                self._server = await asyncio.start_unix_server(self._take, where, limit=_MOST_HEAD_BYTES)
-                where.chmod(0o600)
-            else:
-                self._server = await asyncio.start_server(self._take, *where, limit=_MOST_HEAD_BYTES)
+            self._listener = _listen(where)
         except OSError as error:
             raise errors.DeviceError(
                 f"can't serve metrics on {where}: {error.strerror}",
                 remedy="see what else uses it, such as another exporter on this node",
             ) from error
+        self._accepting = asyncio.create_task(self._accept(self._listener), name="accept")
 
     async def close(self) -> None:
         """Answers no more, nor those that wait."""
-        if self._server is not None:
-            self._server.close()
-        for task in self._answering:
+        tasks = self._answering | ({self._accepting} if self._accepting else set())
+        for task in tasks:
             task.cancel()
-        if self._answering:
-            await asyncio.wait(self._answering)
+        if tasks:
+            await asyncio.wait(tasks)
+        if self._listener is not None:
+            self._listener.close()
 
-    def _take(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+    async def _accept(self, listener: socket.socket) -> None:
+        loop = asyncio.get_running_loop()
+        said = ""
+        while True:
+            try:
+                connection, _ = await loop.sock_accept(listener)
+            except ConnectionError:
+                continue  # It is gone again.
+            except OSError as error:
+                if str(error.strerror) != said:
+                    said = str(error.strerror)
+                    _LOG.warning("takes no connections for now: %s", said)
+                await asyncio.sleep(_SHORTAGE_PAUSE_S)
+                continue
+            said = ""
+            self._take(connection)
+            # Who connects without end would have the loop for himself.
+            await asyncio.sleep(0)
+
+    def _take(self, connection: socket.socket) -> None:
         if len(self._answering) >= _MOST_CONNECTIONS:
             if not self._silent:
-                writer.close()
+                connection.close()
                 return
             oldest = next(iter(self._silent))
             self._forget(oldest)
             oldest.cancel()
-        task = asyncio.create_task(self._answer(reader, writer), name="answer")
+        task = asyncio.create_task(self._answer(connection), name="answer")
         self._answering.add(task)
         self._silent[task] = None
         task.add_done_callback(self._forget)
+        # Also of one that was cancelled before it began.
+        task.add_done_callback(lambda _: connection.close())
 
     def _forget(self, task: asyncio.Task[None]) -> None:
         self._answering.discard(task)
         self._silent.pop(task, None)
 
-    async def _answer(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+    async def _answer(self, connection: socket.socket) -> None:
+        try:
+            reader, writer = await asyncio.open_connection(sock=connection, limit=_MOST_HEAD_BYTES)
+        except OSError:
+            return
         try:
             async with asyncio.timeout(self._limit_s):
                 head = await reader.readuntil(b"\r\n\r\n")
@@ -105,6 +137,28 @@ class MetricsServer:
             return _http("405 Method Not Allowed", "there is only GET here\n", "Allow: GET, HEAD\r\n")
         body = "ok\n" if path == b"/healthz" else await self._scrape()
         return _http("200 OK", body, without_body=method == b"HEAD")
+
+
+def _listen(where: Path | tuple[str | None, int]) -> socket.socket:
+    if isinstance(where, Path):
+        where.unlink(missing_ok=True)
+        listener = socket.socket(socket.AF_UNIX)
+        try:
+            listener.bind(str(where))
+            where.chmod(0o600)
+            listener.listen(_MOST_CONNECTIONS)
+        except OSError:
+            listener.close()
+            raise
+    else:
+        host, port = where
+        if host is None and socket.has_dualstack_ipv6():
+            listener = socket.create_server(("", port), family=socket.AF_INET6, dualstack_ipv6=True)
+        else:
+            family = socket.AF_INET6 if host and ":" in host else socket.AF_INET
+            listener = socket.create_server((host or "", port), family=family)
+    listener.setblocking(False)
+    return listener
 
 
 def _http(status: str, body: str, more: str = "", *, without_body: bool = False) -> bytes:

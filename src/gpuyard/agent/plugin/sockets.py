@@ -9,6 +9,7 @@ Source: kubernetes 1.37 `pkg/kubelet/cm/devicemanager/manager.go` (`PluginConnec
 from __future__ import annotations
 
 import time
+from contextlib import suppress
 from pathlib import Path
 
 _PREFIX, _SUFFIX = "gpuyard-", ".sock"
@@ -26,6 +27,8 @@ class OwnSockets:
         self._names: set[str] = set()
         #: Of the last name that was made.
         self._latest = 0
+        #: All that were there when the folder was read last.
+        self._seen: list[str] = []
 
     def new(self) -> Path:
         """Where to make the next one; its name is later than all that are there."""
@@ -55,8 +58,11 @@ class OwnSockets:
                 (self._folder / name).unlink(missing_ok=True)
 
     def _others(self) -> list[str]:
-        names = (path.name for path in self._folder.glob(f"{_PREFIX}*{_SUFFIX}"))
-        return [name for name in names if name not in self._names]
+        # While it can't be read, as without a descriptor, it is as it was.
+        with suppress(OSError):
+            self._seen = [path.name for path in self._folder.iterdir()]
+        ours = (name for name in self._seen if name.startswith(_PREFIX) and name.endswith(_SUFFIX))
+        return [name for name in ours if name not in self._names]
 
 
 def _stamp(name: str) -> int:

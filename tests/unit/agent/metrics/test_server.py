@@ -1,5 +1,6 @@
 import asyncio
 import os
+import resource
 import socket as socketlib
 import stat
 from collections.abc import AsyncIterator
@@ -98,6 +99,27 @@ async def test_who_does_not_read_the_answer_costs_nothing_for_long(tmp_path: Pat
     await until_async(lambda: len(os.listdir("/proc/self/fd")) == before + 1, "the server has closed its end")
     writer.close()
     await server.close()
+
+
+async def test_without_descriptors_it_says_so_once_and_answers_later(
+    socket: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    client = socketlib.socket(socketlib.AF_UNIX)
+    client.setblocking(False)
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    free = os.dup(client.fileno())
+    os.close(free)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (free, hard))
+    try:
+        client.connect(str(socket))
+        await until_async(lambda: bool(caplog.records), "it was said")
+    finally:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
+    reader, writer = await asyncio.open_connection(sock=client)
+    writer.write(b"GET /healthz HTTP/1.1\r\n\r\n")
+    assert (await reader.read()).endswith(b"ok\n")
+    writer.close()
+    assert [each.message for each in caplog.records] == ["takes no connections for now: Too many open files"]
 
 
 async def test_a_port_that_is_taken_is_told() -> None:

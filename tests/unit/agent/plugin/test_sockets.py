@@ -63,3 +63,14 @@ def test_others_files_stay(tmp_path: Path) -> None:
 def test_a_name_fits_into_a_path_of_a_socket() -> None:
     # local.paths leaves 32 bytes for it.
     assert len(OwnSockets(Path("/nowhere")).new().name) <= 32
+
+
+def test_while_the_folder_cant_be_read_it_is_as_it_was(tmp_path: Path) -> None:
+    folder = tmp_path / "plugins"
+    folder.mkdir()
+    first, second = OwnSockets(folder), OwnSockets(folder)
+    served(first)
+    served(second)
+    assert first.is_superseded() and not second.is_superseded()
+    folder.rename(tmp_path / "away")
+    assert first.is_superseded() and not second.is_superseded()
