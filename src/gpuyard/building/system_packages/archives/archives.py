@@ -103,7 +103,7 @@ class Archives:
         )
 
     def _kept(self, file: IndexFile) -> Path:
-        return self.cache.path(_INDEXES, f"{file.sha256}.packages.zst")
+        return self.cache.path(_INDEXES, f"{file.sha256}.packages-2")
 
     def _keep(self, path: Path, file: IndexFile) -> DebianIndex:
         try:

@@ -5,9 +5,11 @@ from __future__ import annotations
 import asyncio
 import hashlib
 import os
+import ssl
 from collections.abc import AsyncIterator, Callable, Iterable, Mapping
 from contextlib import ExitStack, asynccontextmanager
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import IO, TYPE_CHECKING
 
@@ -176,6 +178,18 @@ async def open_fetcher(cache: Cache, environ: Mapping[str, str]) -> AsyncIterato
 
     from gpuyard.proxying_transport import ProxyingTransport
 
+    trusted = partial(_trusted, environ)
+    if environ.get(ENV_CA_FILE):
+        trusted()  # Whether it can be read is told before anything is fetched.
+    async with httpx.AsyncClient(
+        transport=ProxyingTransport(trusted), follow_redirects=True, timeout=_TIMEOUT_S
+    ) as client:
+        yield Fetcher(client, cache, asyncio.Semaphore(_PARALLEL), environ=environ)
+
+
+def _trusted(environ: Mapping[str, str]) -> ssl.SSLContext:
+    import httpx
+
     context = httpx.create_ssl_context()
     context.load_default_certs()
     if file := environ.get(ENV_CA_FILE):
@@ -186,10 +200,7 @@ async def open_fetcher(cache: Cache, environ: Mapping[str, str]) -> AsyncIterato
                 f"can't read the certificates of {ENV_CA_FILE}, {file}: {error.strerror or error}",
                 remedy="name a PEM file",
             ) from error
-    async with httpx.AsyncClient(
-        transport=ProxyingTransport(context), follow_redirects=True, timeout=_TIMEOUT_S
-    ) as client:
-        yield Fetcher(client, cache, asyncio.Semaphore(_PARALLEL), environ=environ)
+    return context
 
 
 def _other(url: str, what: str) -> errors.BuildError:

@@ -71,7 +71,7 @@ class Universe:
                 yield paragraph, pin, origin
 
     def _providing(self, name: str) -> set[str]:
-        found = {each for index, _, _ in self._indexes for each in index.providing.get(name, ())}
+        found = {each for index, _, _ in self._indexes for each in index.providing(name)}
         return found | self._provided.get(name, set())
 
     def providers(self, relation: Relation) -> list[DebianPackage]:
@@ -91,7 +91,7 @@ class Universe:
 
     def near(self, name: str) -> list[str]:
         """Names that somebody who wrote this one may have meant."""
-        names = [*(name for index, _, _ in self._indexes for name in index.places), *self.installed]
+        names = [*(name for index, _, _ in self._indexes for name in index.names), *self.installed]
         begins = sorted({n for n in names if n.startswith(name) or name.startswith(n + "-")}, key=len)[:3]
         return list(dict.fromkeys([*get_close_matches(name, names, 3, 0.75), *begins]))[:4]
 

@@ -7,6 +7,7 @@ import posixpath
 import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from functools import lru_cache
 
 from gpuyard import errors
 from gpuyard.building.system_packages.resolving.relations import single_relations
@@ -119,7 +120,7 @@ class FilePlanner:
                     self._take_over(plan, path, deb, name, owner)
                 seen[path] = name
                 placed.append(PlacedMember(path, member))
-        plan.gone = sorted(self._gone(debs, folders, set(seen)))
+        plan.gone = sorted(self._gone(debs, folders, set(seen), owners))
         return plan
 
     def _place(self, name: str, member: DebMember, folders: Folders) -> str:
@@ -147,18 +148,20 @@ class FilePlanner:
     def _owners(self, folders: Folders, debs: Mapping[str, Deb]) -> dict[str, list[str]]:
         """Which of the base's packages have a path; those that are replaced by newer ones have none."""
         found: dict[str, list[str]] = {}
+        follow = lru_cache(None)(folders.follow)
         for owner, paths in self._installed.lists.items():
             name, _, arch = owner.partition(":")
             if name in debs and arch in ("", self._arch):
                 continue
             for path in paths:
                 parent, _, last = path.rpartition("/")
-                found.setdefault(posixpath.join(folders.follow(parent), last), []).append(owner)
+                found.setdefault(posixpath.join(follow(parent), last), []).append(owner)
         return found
 
-    def _gone(self, debs: Mapping[str, Deb], folders: Folders, kept: set[str]) -> Iterator[str]:
+    def _gone(
+        self, debs: Mapping[str, Deb], folders: Folders, kept: set[str], others: Mapping[str, list[str]]
+    ) -> Iterator[str]:
         """What the replaced versions had and no package has any more. Configuration stays, as with dpkg."""
-        others = self._owners(folders, debs)
         for name in debs:
             paths = self._installed.of(name, self._arch)
             inner = {path.rpartition("/")[0] for path in paths}

@@ -37,7 +37,19 @@ def test_packages_are_found_by_name_and_by_what_they_provide(tmp_path: Path, aga
     ]
     assert list(index.paragraphs("bush")) == ["Package: bush\nProvides: shrub\nVersion: 3"]
     assert list(index.paragraphs("gone")) == []
-    assert index.providing == {"shrub": ["tree", "bush"], "wood": ["tree"]}
+    assert [index.providing(name) for name in ("shrub", "wood", "tree")] == [["tree", "bush"], ["tree"], []]
+    assert index.names == ["bush", "tree"]
+
+
+def test_a_package_is_found_among_many() -> None:
+    names = sorted(f"lib{number:x}-{number % 7}" for number in range(0, 9000, 3))
+    about = "Description: " + "x" * 200
+    index = DebianIndex.parse("\n\n".join(f"Package: {name}\n{about}" for name in reversed(names)))
+    assert index.names == names
+    for name in (names[0], *names[1:-1:97], names[-1]):
+        assert list(index.paragraphs(name)) == [f"Package: {name}\n{about}"]
+    for name in ("", "a", names[5] + "0", names[5][:-1], "zzz"):
+        assert list(index.paragraphs(name)) == index.providing(name) == []
 
 
 @pytest.mark.parametrize("share", [0, 0.1, 0.5, 0.99])
