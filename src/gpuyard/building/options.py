@@ -223,8 +223,7 @@ def keeping_of(environ: Mapping[str, str]) -> Keeping:
     said = [keeping for keeping, text in named.items() if text.lower() in _TRUE]
     if len(said) > 1:
         raise errors.UsageError(
-            f"--locked ({ENV_LOCKED}) looks whether {LOCK_NAME} is up to date, "
-            f"--frozen ({ENV_FROZEN}) doesn't",
+            f"--locked ({ENV_LOCKED}) looks whether the lock is up to date, --frozen ({ENV_FROZEN}) doesn't",
             remedy="give one of them",
         )
     return said[0] if said else Keeping.UP_TO_DATE

@@ -8,7 +8,8 @@ from __future__ import annotations
 
 import errno
 import os
-from collections.abc import Iterator, Mapping
+import time
+from collections.abc import Collection, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -19,6 +20,12 @@ import orjson
 from gpuyard import errors
 from gpuyard.atomic_files import sweep, unfinished_file
 from gpuyard.regular_files import read_regular
+
+_DAY_S = 24 * 3600
+#: Where files have no time of access, that of their birth counts, and entries are made anew more often.
+_MOST_UNREAD_S = 30 * _DAY_S
+#: A folder whose time is that of the last look for what nobody reads.
+_SWEPT = "swept"
 
 
 def cache_folder(environ: Mapping[str, str]) -> Path:
@@ -80,11 +87,26 @@ class Cache:
                 file.flush()
                 Path(file.name).replace(folder / name)
 
-    def sweep(self) -> None:
-        """Removes what killed builds left."""
+    def sweep(self, lasting: Collection[str] = (), now_s: float | None = None) -> None:
+        """Removes what killed builds left, and once a day what no build has read for a while.
+
+        Args:
+            lasting: kinds whose entries stay.
+            now_s: Unix time; the clock's unless given.
+        """
+        now_s = time.time() if now_s is None else now_s
         with suppress(OSError):
-            for kind in self.folder.iterdir():
+            kinds = list(self.folder.iterdir())
+            for kind in kinds:
                 sweep(kind)
+            mark = self.folder / _SWEPT
+            if mark.exists() and now_s - mark.stat().st_mtime < _DAY_S:
+                return
+            mark.mkdir(mode=0o700, exist_ok=True)
+            os.utime(mark, (now_s, now_s))
+            for kind in kinds:
+                if kind.name not in lasting:
+                    _drop_unread(kind, now_s - _MOST_UNREAD_S)
 
     @property
     def _move(self) -> str:
@@ -118,3 +140,11 @@ class Cache:
                 if folder.stat().st_uid != os.geteuid():
                     return folder
         return None
+
+
+def _drop_unread(kind: Path, before_s: float) -> None:
+    with os.scandir(kind) as entries:
+        for entry in entries:
+            status = entry.stat(follow_symlinks=False)
+            if entry.is_file(follow_symlinks=False) and max(status.st_atime, status.st_mtime) < before_s:
+                Path(entry.path).unlink(missing_ok=True)

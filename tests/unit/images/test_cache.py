@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import os
 import stat
 from pathlib import Path
 
@@ -70,3 +71,26 @@ def test_a_folder_that_cannot_be_made_is_said(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
     with pytest.raises(errors.CacheError, match="can't write"):
         Cache(tmp_path / "file" / "cache").write("kind", "a", {})
+
+
+def test_what_nobody_reads_for_a_month_goes_once_a_day(tmp_path: Path) -> None:
+    cache, now_s, day_s = Cache(tmp_path), 2e9, 86400
+    kinds = {"old": "apt-indexes", "new": "apt-indexes", "fetched": "debs"}
+    places = {name: cache.path(kind, name) for name, kind in kinds.items()}
+
+    def put(**ages_days: int) -> None:
+        for name, days in ages_days.items():
+            cache.write(places[name].parent.name, name, {})
+            os.utime(places[name], (now_s - days * day_s, now_s - 90 * day_s))
+
+    def left() -> list[str]:
+        return [name for name, place in places.items() if place.exists()]
+
+    put(old=31, new=28, fetched=31)
+    cache.sweep(["debs"], now_s)
+    assert left() == ["new", "fetched"]
+    put(old=31)
+    cache.sweep(["debs"], now_s + day_s - 1)
+    assert left() == ["old", "new", "fetched"]
+    cache.sweep(["debs"], now_s + day_s + 1)
+    assert left() == ["new", "fetched"]

@@ -113,11 +113,11 @@ class Builds:
             if source is None:
                 raise errors.BuildError(
                     f"{wheel.file} was built of {wheel.source!r}, which nobody understands",
-                    remedy="restore gpuyard.lock, or build with --upgrade",
+                    remedy="restore the lock, or build with --upgrade",
                 )
             if not {ALL_SOURCES, wheel.name} & set(map(_key, self.sources)):
                 raise errors.BuildError(
-                    f"{wheel.file} of gpuyard.lock was built of sources, and isn't on this machine",
+                    f"{wheel.file} of the lock was built of sources, and isn't on this machine",
                     remedy=f"build it again with --build-sources {wheel.name}",
                 )
             where = await resolver.locate_source(source, wheel, requirements)

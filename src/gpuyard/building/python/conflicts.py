@@ -7,6 +7,7 @@ import zipfile
 import zlib
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
+from functools import lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -59,7 +60,7 @@ class InImage:
             missing: whether a requirement that is nowhere counts, too.
         """
         waiting = [
-            (f"{wheel.name} {wheel.version}", wheel.name, _REQUIRES.findall(_metadata(path)), "")
+            (f"{wheel.name} {wheel.version}", wheel.name, _requires(path), "")
             for wheel, path in sorted(files.items())
         ]
         seen: set[tuple[str, str]] = set()
@@ -111,6 +112,12 @@ def _parsed(text: str) -> Requirement | None:
         return Requirement(text)
     except InvalidRequirement:
         return None
+
+
+@lru_cache(1024)
+def _requires(path: Path) -> list[str]:
+    """What a wheel of the cache requires, read once: each layer's wheels are looked at, then a new lock's."""
+    return _REQUIRES.findall(_metadata(path))
 
 
 def _metadata(path: Path) -> str:

@@ -174,7 +174,7 @@ class Resolver:
         gone = [wheel.file for wheel in wanted if wheel.sha256 not in by_hash]
         if gone:
             raise errors.BuildError(
-                f"{where} has no more what gpuyard.lock names: {', '.join(gone)}",
+                f"{where} has no more what the lock names: {', '.join(gone)}",
                 remedy="build with --upgrade to lock what it has now",
             )
         return local | {wheel: by_hash[wheel.sha256] for wheel in wanted}

@@ -78,7 +78,7 @@ class InstalledWheel:
         if normalise(name) != normalise(of_file) or not same_version(version, version_of_file):
             raise errors.BuildError(
                 f"{self.wheel.name} holds {name} {version}",
-                remedy="restore gpuyard.lock as a build wrote it, or lock anew with --upgrade; a wheel that "
+                remedy="restore the lock as a build wrote it, or lock anew with --upgrade; a wheel that "
                 "was renamed has to be made again",
             )
 

@@ -37,7 +37,7 @@ class Folders:
         links: to folders, and to nothing: where each leads at last, so that no target goes through a link.
         special: folders that aren't PLAIN.
         obstacles: what no folder can be made below: A_FILE (or a link to one), or A_CIRCLE of links. Of
-            files only those near the root are told.
+            files only those are told that have at most three folders above them.
     """
 
     links: Mapping[str, str] = field(default_factory=dict, hash=False)

@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from gpuyard.images.contents.system import BaseSystem
 
 #: The numbers change with what is kept: older entries lack it.
-_KIND = "base-contents-5"
+_KIND = "base-contents-6"
 #: Large, and few builds need it: no part of what each build reads.
 _SYSTEM = "base-system-2"
 

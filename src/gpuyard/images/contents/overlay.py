@@ -22,8 +22,8 @@ from gpuyard.images.layers import WHITEOUT
 
 _OPAQUE = ".wh..wh..opq"
 _MOST_LINKS = 40
-#: What somebody may take for a folder to write into: near the root, and not among the system's.
-_SHALLOW = re.compile(r"(?!(?:usr|etc|proc|sys|dev|run|boot|s?bin|lib[^/]*)/)[^/]+(?:/[^/]+)?")
+#: What somebody may take for a folder to write into: not far from the root, and not among the system's.
+_SHALLOW = re.compile(r"(?!(?:usr|etc|proc|sys|dev|run|boot|s?bin|lib[^/]*)/)[^/]+(?:/[^/]+){0,3}")
 _KEPT = re.compile(rf"(?:.*/)?(?:python3?(?:\.\d+)?|ld-musl-[^/]+\.so\.1|pyvenv\.cfg)|{_SHALLOW.pattern}")
 
 

@@ -60,7 +60,7 @@ def test_links_are_followed_as_the_kernel_does(path: str, leads_to: str) -> None
         },
     )
     assert found.follow(path) == leads_to
-    assert found.obstacles == {}
+    assert found.obstacles == {"mnt/disk/ws/x": A_FILE}
 
 
 def test_what_no_folder_can_be_made_below_is_told() -> None:
@@ -70,6 +70,7 @@ def test_what_no_folder_can_be_made_below_is_told() -> None:
             "loop": "-> workspace",
             "data/ws": "-> /srv/model.bin",
             "srv/model.bin": "x",
+            "home/user/work/app": "a file",
             "usr/bin/sh": "-> dash",
             "usr/bin/dash": "elf",
         }
@@ -79,6 +80,7 @@ def test_what_no_folder_can_be_made_below_is_told() -> None:
         "loop": A_CIRCLE,
         "data/ws": A_FILE,
         "srv/model.bin": A_FILE,
+        "home/user/work/app": A_FILE,
     }
     assert found.links == {}
 

@@ -7,12 +7,14 @@ import hashlib
 import shutil
 from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from urllib.parse import urlsplit
 
 import httpx
 
 from gpuyard import errors
+from gpuyard.building.http_attempts import with_attempts
 from gpuyard.building.python.index.logins import IndexLogins
 from gpuyard.building.python.index.settings import UvSettings, read_settings
 from gpuyard.building.python.resolving.requirements_file import Requirements
@@ -21,7 +23,6 @@ from gpuyard.images.cache import Cache
 from gpuyard.images.transfer import first_error
 from gpuyard.proxying_transport import ProxyingTransport
 
-_ATTEMPTS = 4
 _PARALLEL = 6
 _TIMEOUT_S = 60.0
 #: What an index says to somebody who isn't logged in; some hide what there is behind the last.
@@ -169,7 +170,7 @@ class WheelFetcher:
             length = answer.headers.get("content-length", "")
             sizes.append(int(length) if length.isdecimal() else 0)
 
-        await self._patiently(wheel.file, source, ask)
+        await with_attempts(ask, self._pause_s, partial(_unfetched, wheel.file, source))
         return sizes[-1]
 
     async def download(self, source: str, place: Path) -> None:
@@ -189,7 +190,7 @@ class WheelFetcher:
                     async for piece in response.aiter_raw(1 << 18):
                         file.write(piece)
 
-        await self._patiently(place.name, source, work)
+        await with_attempts(work, self._pause_s, partial(_unfetched, place.name, source))
 
     def _client(self) -> httpx.AsyncClient:
         context = httpx.create_ssl_context(trust_env=False)
@@ -238,19 +239,7 @@ class WheelFetcher:
                 count(-counted)
                 raise
 
-        await self._patiently(wheel.file, source, download)
-
-    async def _patiently(self, file: str, url: str, work: Callable[[], Awaitable[None]]) -> None:
-        """Does it again where that may help; raises BuildError when it won't."""
-        for attempt in range(1, _ATTEMPTS + 1):
-            try:
-                await work()
-                return
-            except httpx.HTTPError as error:
-                status = error.response.status_code if isinstance(error, httpx.HTTPStatusError) else 0
-                if attempt == _ATTEMPTS or (400 <= status < 500 and status not in (408, 429)):
-                    raise _unfetched(file, url, status, error) from error
-                await asyncio.sleep(self._pause_s * 2 ** (attempt - 1))
+        await with_attempts(download, self._pause_s, partial(_unfetched, wheel.file, source))
 
     async def _download(
         self, client: httpx.AsyncClient, wheel: Wheel, url: str, count: Callable[[int], None]
@@ -298,7 +287,7 @@ def wheel_fetcher(
     return WheelFetcher(cache, read_settings(environ, folder, asked), environ, folder)
 
 
-def _unfetched(file: str, url: str, status: int, error: httpx.HTTPError) -> errors.BuildError:
+def _unfetched(file: str, url: str, error: Exception, status: int) -> errors.BuildError:
     host = urlsplit(url).netloc.rpartition("@")[2]
     if status in (401, 403):
         return errors.BuildError(

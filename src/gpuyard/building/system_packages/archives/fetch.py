@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import IO, TYPE_CHECKING
 
 from gpuyard import errors
+from gpuyard.building.http_attempts import with_attempts
 from gpuyard.building.python.index.netrc_logins import netrc_login
 from gpuyard.building.system_packages.archives.sources import masked
 from gpuyard.http_proxies import way_to
@@ -24,13 +25,12 @@ if TYPE_CHECKING:
 
 #: A PEM file with further certificate authorities.
 ENV_CA_FILE = "GPUYARD_APT_CA"
-_ATTEMPTS = 4
 _PARALLEL = 6
 _TIMEOUT_S = 60.0
 _MOST_SMALL = 16 << 20
 #: Some stores answer so of what isn't there, and a proxy or a mirror of what it withholds.
 _REFUSED = 403
-_ABSENT, _PASSES = (_REFUSED, 404, 410), (408, 429)
+_ABSENT = (_REFUSED, 404, 410)
 
 
 @dataclass(frozen=True)
@@ -135,36 +135,27 @@ class Fetcher:
         """Streams a file, from its beginning each time; False where there is none."""
         import httpx
 
-        login = None if (parts := httpx.URL(url)).userinfo else netrc_login(self.environ, parts.host)
-        auth = httpx.BasicAuth(*login) if login else httpx.USE_CLIENT_DEFAULT
-        headers = {"Accept-Encoding": "identity"}
-        for attempt in range(1, _ATTEMPTS + 1):
-            try:
-                async with (
-                    self.slots,
-                    self.client.stream("GET", url, headers=headers, auth=auth) as response,
-                ):
-                    response.raise_for_status()
-                    restart()
-                    async for piece in response.aiter_bytes(1 << 18):
-                        take(piece)
-                    return True
-            except (httpx.HTTPError, httpx.InvalidURL) as error:
-                status = error.response.status_code if isinstance(error, httpx.HTTPStatusError) else 0
-                if status in _ABSENT:
-                    if status == _REFUSED:
+        async def attempt() -> bool:
+            login = None if (parts := httpx.URL(url)).userinfo else netrc_login(self.environ, parts.host)
+            auth = httpx.BasicAuth(*login) if login else httpx.USE_CLIENT_DEFAULT
+            headers = {"Accept-Encoding": "identity"}
+            async with (
+                self.slots,
+                self.client.stream("GET", url, headers=headers, auth=auth) as response,
+            ):
+                if response.status_code in _ABSENT:
+                    if response.status_code == _REFUSED:
                         self.refused.add(url)
                     return False
-                if attempt == _ATTEMPTS or (400 <= status < 500 and status not in _PASSES):
-                    reason = f"status {status}" if status else str(error) or type(error).__name__
-                    raise errors.BuildError(
-                        f"can't fetch {masked(url)}{way_to(url, os.environ)}: {reason}",
-                        remedy="see that this machine reaches it, or name a mirror that it does reach with "
-                        "GPUYARD_APT_MIRRORS=FROM=TO; proxies come from HTTP_PROXY and HTTPS_PROXY, further "
-                        f"certificate authorities from {ENV_CA_FILE}",
-                    ) from error
-            await asyncio.sleep(self.pause_s * 2 ** (attempt - 1))
-        raise AssertionError("the last attempt returns or raises")
+                response.raise_for_status()
+                restart()
+                async for piece in response.aiter_bytes(1 << 18):
+                    take(piece)
+                return True
+
+        return await with_attempts(
+            attempt, self.pause_s, lambda error, status: _unfetched(url, error, status)
+        )
 
 
 @asynccontextmanager
@@ -185,6 +176,16 @@ async def open_fetcher(cache: Cache, environ: Mapping[str, str]) -> AsyncIterato
         transport=ProxyingTransport(trusted), follow_redirects=True, timeout=_TIMEOUT_S
     ) as client:
         yield Fetcher(client, cache, asyncio.Semaphore(_PARALLEL), environ=environ)
+
+
+def _unfetched(url: str, error: Exception, status: int) -> errors.BuildError:
+    reason = f"status {status}" if status else str(error) or type(error).__name__
+    return errors.BuildError(
+        f"can't fetch {masked(url)}{way_to(url, os.environ)}: {reason}",
+        remedy="see that this machine reaches it, or name a mirror that it does reach with "
+        "GPUYARD_APT_MIRRORS=FROM=TO; proxies come from HTTP_PROXY and HTTPS_PROXY, further "
+        f"certificate authorities from {ENV_CA_FILE}",
+    )
 
 
 def _trusted(environ: Mapping[str, str]) -> ssl.SSLContext:

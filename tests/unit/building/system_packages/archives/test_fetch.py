@@ -96,3 +96,8 @@ async def test_certificates_that_cannot_be_read_are_told(tmp_path: Path) -> None
     with pytest.raises(errors.UsageError, match="GPUYARD_APT_CA"):
         async with open_fetcher(Cache(tmp_path), {"GPUYARD_APT_CA": str(tmp_path / "none.pem")}):
             pytest.fail("there is no such file")
+
+
+async def test_an_address_that_is_none_is_told(fetcher: Fetcher) -> None:
+    with pytest.raises(errors.BuildError, match=r"can't fetch http://\[::/InRelease: "):
+        await fetcher.get("http://[::/InRelease")
