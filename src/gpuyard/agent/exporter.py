@@ -17,7 +17,7 @@ from collections.abc import Callable, Mapping
 from contextlib import aclosing, suppress
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 if __name__ == "__main__":
     from gpuyard.agent.unneeded import leave_out
@@ -30,6 +30,7 @@ from gpuyard.agent.json_file import FollowedFile
 from gpuyard.agent.marks_file import NodeMarks, read_marks
 from gpuyard.agent.metrics.energy import EnergyAccounts
 from gpuyard.agent.metrics.holdings import Holding, Holdings, known
+from gpuyard.agent.metrics.kubelet_checkpoint import CHECKPOINT, DevicesByPod, read_checkpoint
 from gpuyard.agent.metrics.node import NodeFacts, NodeScrape
 from gpuyard.agent.metrics.pod_resources import PodResources
 from gpuyard.agent.metrics.server import MetricsServer
@@ -47,6 +48,7 @@ _LOOK_S = 2.0
 _FRESH_S = 0.25
 _PORT = 9400
 _LOG = logging.getLogger(__name__)
+_T = TypeVar("_T")
 
 
 class Exporter:
@@ -58,6 +60,7 @@ class Exporter:
         node: its name.
         marks: what the agent says of how it offers them; None where nobody says.
         use: counts what pods use; None for nobody.
+        checkpoint: of the kubelet: which pod has which devices; None where processes say that themselves.
         table: of the node's processes.
         clock: seconds that never go back.
     """
@@ -70,6 +73,7 @@ class Exporter:
         *,
         marks: FollowedFile[NodeMarks] | None = None,
         use: UseCount | None = None,
+        checkpoint: FollowedFile[DevicesByPod] | None = None,
         table: ProcessTable | None = None,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
@@ -77,6 +81,7 @@ class Exporter:
         self._pod_resources = pod_resources
         self._marks = marks
         self._use = use
+        self._checkpoint = checkpoint
         self._table = table or ProcessTable()
         self._shares: tuple[PodShare, ...] = ()
         self._clock = clock
@@ -151,17 +156,28 @@ class Exporter:
         if not has_shares(holdings) or not self._table.sees_pids:
             return ()
         processes = await self._backend.processes()
-        return pod_shares(holdings, processes, lambda pid: self._table.variable(pid, ENV_SHARES))
+        if self._checkpoint is None:
+            return pod_shares(
+                holdings, processes, lambda pid: {*self._table.variable(pid, ENV_SHARES).split(",")}
+            )
+        given = self._read("checkpoint", self._checkpoint) or {}
+        return pod_shares(holdings, processes, lambda pid: given.get(self._table.pod_uid(pid), set()))
 
     def _read_marks(self) -> None:
+        if self._marks is not None:
+            marks = self._read("marks", self._marks, self._state.marks)
+            if marks is not self._state.marks:
+                self._set(marks=marks)
+
+    def _read(self, about: str, file: FollowedFile[_T], otherwise: _T | None = None) -> _T | None:
+        """What a file says; another value while it can't be read."""
         try:
-            marks = self._marks.read() if self._marks is not None else None
+            found = file.read()
         except errors.DeviceError as error:
-            self._warn("marks", error)
-            return
-        if marks is not self._state.marks:
-            self._set(marks=marks)
-        self._said.pop("marks", None)
+            self._warn(about, error)
+            return otherwise
+        self._said.pop(about, None)
+        return found
 
     def _set(self, **changed: Any) -> None:
         state = replace(self._state, **changed)
@@ -200,13 +216,15 @@ async def _run(options: argparse.Namespace) -> None:
         module=options.gpu_backend,
     )
     pod_resources = PodResources(options.pod_resources)
+    host_root: Path | None = options.host_root
     exporter = Exporter(
         backend,
         pod_resources,
         options.node,
         marks=FollowedFile(options.marks_file, read_marks) if options.marks_file else None,
         use=UseCount(options.use_file) if options.use_file else None,
-        table=ProcessTable((options.host_root or Path("/")) / "proc"),
+        checkpoint=FollowedFile(host_root / CHECKPOINT, read_checkpoint) if host_root else None,
+        table=ProcessTable((host_root or Path("/")) / "proc"),
     )
     server = MetricsServer(exporter.scrape)
     try:

@@ -28,6 +28,10 @@ _KUBELET_CGROUP = re.compile(
     r"|:(?:/\.\.)+(?:/burstable|/besteffort)?/(?:pod[0-9a-f-]{32,36}|[a-z-]*[0-9a-f]{64}(?:\.scope)?)(?:/|$)",
     re.MULTILINE,
 )
+#: The first in such a path: below it a container may make cgroups of any name.
+_POD_UID = re.compile(
+    r"[/-]pod([0-9a-f]{8}(?:[-_][0-9a-f]{4}){3}[-_][0-9a-f]{12}|[0-9a-f]{32})(?:[/.]|$)", re.MULTILINE
+)
 _EXITING = 0x4  # PF_EXITING of the kernel's sched.h
 _DEAD = "ZXx"
 #: The inode of the first PID namespace of a machine, PROC_PID_INIT_INO.
@@ -164,6 +168,12 @@ class ProcessTable:
         mark = b"\0" + name.encode() + b"="
         _, _, rest = (b"\0" + self._read(pid, "environ")).partition(mark)
         return rest.partition(b"\0")[0].decode(errors="replace")
+
+    def pod_uid(self, pid: int) -> str:
+        """Of the pod that it is in, which it can't choose; empty for one that no kubelet started."""
+        cgroup = self._read(pid, "cgroup").decode(errors="replace")
+        found = _POD_UID.search(cgroup) if _KUBELET_CGROUP.search(cgroup) else None
+        return found[1].replace("_", "-") if found else ""
 
     def _starter(self, pid: int, stat: _Stat, uid: int | None, holds: Iterable[YardHold] | None) -> Starter:
         if stat.is_leaving:

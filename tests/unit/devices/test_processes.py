@@ -191,6 +191,23 @@ def test_by_the_hosts_proc_a_container_sees_all(proc: Proc) -> None:
     assert proc.starter(proc.add(4711)) is Starter.FOREIGN
 
 
+@pytest.mark.parametrize(
+    ("cgroup", "uid"),
+    [
+        ("0::/kubepods/besteffort/pod{uid}/{id}", True),
+        ("0::/kubepods.slice/kubepods-pod{uid_}.slice/cri-containerd-{id}.scope", True),
+        ("0::/../../pod{uid}/{id}", True),
+        ("0::/kubepods/pod{uid}/{id}/pod{other}", True),
+        ("0::/user.slice/user-1000.slice/pod{other}", False),
+        ("0::/kubepods/besteffort", False),
+    ],
+)
+def test_a_process_is_in_the_pod_that_its_kubelet_put_it_into(proc: Proc, cgroup: str, uid: bool) -> None:
+    ours, others = "0f3adf1e-9bd5-4d40-8d52-5c0b7c2a86cb", "11111111-2222-3333-4444-555555555555"
+    path = cgroup.format(uid=ours, uid_=ours.replace("-", "_"), other=others, id="e" * 64)
+    assert proc.table.pod_uid(proc.add(1, cgroup=f"{path}\n")) == (ours if uid else "")
+
+
 def test_the_environment_tells_one_variable(proc: Proc) -> None:
     pid = proc.add(7, environ=b"A_B=1\0B=GPU-1::2\0C=3\0")
     assert [proc.table.variable(pid, name) for name in ("B", "C", "_B", "D")] == ["GPU-1::2", "3", "", ""]

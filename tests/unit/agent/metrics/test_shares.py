@@ -19,7 +19,7 @@ def test_each_pod_has_what_its_processes_have() -> None:
     }
     assert has_shares(holdings) and not has_shares(Holdings((held("H", "c"),)))
     # Whoever names no share of now, or those of two pods, is nobody's; what one has for itself is measured.
-    assert pod_shares(holdings, processes, environment.__getitem__) == (
+    assert pod_shares(holdings, processes, lambda pid: {*environment[pid].split(",")}) == (
         PodShare("G", PodName("team", "a"), 100),
         PodShare("G", PodName("team", "b"), 500),
     )
