@@ -58,7 +58,8 @@ class Exporter:
         backend: where they come from.
         pod_resources: who holds them.
         node: its name.
-        marks: what the agent says of how it offers them; None where nobody says.
+        marks: what the agent says of how it offers them; None where nobody says. An agent that says nothing
+            lets another serve this node, whose exporter tells of the GPUs: so does this one.
         use: counts what pods use; None for nobody.
         checkpoint: of the kubelet: which pod has which devices; None where processes say that themselves.
         table: of the node's processes.
@@ -105,11 +106,15 @@ class Exporter:
                     self._set(inventory=inventory, holdings=known(self._listed, inventory.uuids))
                     self._looked_s = float("-inf")
 
+    @property
+    def _stands_back(self) -> bool:
+        return self._marks is not None and self._state.marks is None
+
     async def scrape(self) -> str:
         """All metrics as they are now."""
         await self._look()
         return NodeScrape(
-            self._state,
+            NodeFacts(self._state.node) if self._stands_back else self._state,
             self._readings,
             None if self._held_s is None else self._clock() - self._held_s,
             self._kubelet_answers,
@@ -122,7 +127,7 @@ class Exporter:
     async def _keep_looking(self) -> None:
         while True:
             await self._look()
-            if self._use is not None and self._kubelet_answers:
+            if self._use is not None and self._kubelet_answers and not self._stands_back:
                 self._use.note(self._state.holdings.by_pod, self._readings)
             await asyncio.sleep(_LOOK_S)
 
@@ -130,8 +135,11 @@ class Exporter:
         async with self._looking:
             if self._state.inventory is None or self._clock() - self._looked_s < _FRESH_S:
                 return
-            await self._ask_kubelet()
             self._read_marks()
+            if self._stands_back:
+                self._readings, self._shares = {}, ()
+                return
+            await self._ask_kubelet()
             inventory, holdings = self._state.inventory, self._state.holdings
             self._readings = await self._backend.readings(holdings.by_uuid)
             self._shares = await self._find_shares(holdings)

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 from collections.abc import AsyncGenerator, Awaitable, Callable, Collection, Iterable, Mapping, Sequence
 from contextlib import aclosing
 from dataclasses import replace
+from functools import partial
 from importlib import import_module
 from importlib.util import module_from_spec, spec_from_file_location
 from pathlib import Path
@@ -13,13 +15,15 @@ from types import ModuleType
 from typing import TYPE_CHECKING, Protocol
 
 from gpuyard import errors
-from gpuyard.devices.inventory import Device, Inventory
+from gpuyard.devices.inventory import Absence, Backend, Device, Inventory
 from gpuyard.devices.readings import GpuProcess, Reading
 from gpuyard.devices.sysfs import read_text
 
 if TYPE_CHECKING:
     from gpuyard.devices.health import Pace
     from gpuyard.devices.simulated.simulation import Simulation
+
+_LOG = logging.getLogger(__name__)
 
 #: PCI's id of AMD.
 AMD_PCI = "0x1002"
@@ -67,14 +71,11 @@ def open_backend(
         driver_root: where the driver is installed.
         sys_root: where sysfs is mounted.
         host_root: where the node's own file system is seen; `/` on the node itself.
-        module: see `load_backend`; None for no other vendor's.
+        module: see `load_backend`; None for no other vendor's. While it can't be loaded the others serve.
         pace: how often the driver is asked.
-
-    Raises:
-        UsageError: the module isn't one.
     """
     if module:
-        others = load_backend(module, sys_root=sys_root, host_root=host_root)
+        others = LateBackend(partial(load_backend, module, sys_root=sys_root, host_root=host_root))
         known = open_backend(
             simulation,
             seed=seed,
@@ -146,6 +147,44 @@ def has_display_device(sys_root: Path, vendor: str) -> bool:
     )
 
 
+class LateBackend:
+    """A backend that is tried to be loaded until it can be: its file may come back.
+
+    Args:
+        load: loads it, or raises a UsageError.
+        look_again_s: between two tries.
+    """
+
+    def __init__(self, load: Callable[[], GpuBackend], look_again_s: float = 30.0) -> None:
+        self._load = load
+        self._look_again_s = look_again_s
+        self._backend: GpuBackend | None = None
+
+    async def inventories(self) -> AsyncGenerator[Inventory, None]:
+        """Why it can't be loaded, and again when that is another reason; its own once it can."""
+        said = ""
+        while self._backend is None:
+            try:
+                self._backend = self._load()
+            except errors.UsageError as error:
+                if error.message != said:
+                    said = error.message
+                    _LOG.warning("%s; %s", said, error.remedy)
+                    yield Inventory(Backend.NONE, Absence.FAILED, f"{said}; {error.remedy}")
+                await asyncio.sleep(self._look_again_s)
+        async with aclosing(self._backend.inventories()) as inventories:
+            async for inventory in inventories:
+                yield inventory
+
+    async def readings(self, held: Collection[str] = ()) -> Mapping[str, Reading]:
+        """Its own; none before it is loaded."""
+        return {} if self._backend is None else await self._backend.readings(held)
+
+    async def processes(self) -> Mapping[str, tuple[GpuProcess, ...]]:
+        """Its own; none before it is loaded."""
+        return {} if self._backend is None else await self._backend.processes()
+
+
 class CombinedBackend:
     """Several backends as one. Whoever has no GPUs holds up nobody else's.
 
@@ -203,12 +242,15 @@ class CombinedBackend:
 def combine(inventories: Sequence[Inventory]) -> Inventory:
     """One inventory of all; where nobody has GPUs, the first says why, and what others have to say follows.
 
+    Beside GPUs it is told whose can't be looked at; that there is no driver for others' is no news then.
     What one vendor's programs need in common goes to its own GPUs: another's have no use for it.
     """
     with_gpus = [inventory for inventory in inventories if inventory.devices]
     if len(with_gpus) < 2:
         found = with_gpus[0] if with_gpus else inventories[0]
-        return found if with_gpus else replace(found, detail=_joined(each.detail for each in inventories))
+        telling = [each for each in inventories if not with_gpus or _tells(each)]
+        detail = _joined(each.detail for each in telling)
+        return found if detail == found.detail else replace(found, detail=detail)
     devices: list[Device] = []
     for inventory in with_gpus:
         first = max((gpu.index for gpu in devices), default=-1) + 1
@@ -218,11 +260,15 @@ def combine(inventories: Sequence[Inventory]) -> Inventory:
         ]
     return replace(
         with_gpus[0],
-        detail=_joined(each.detail for each in with_gpus),
+        detail=_joined(each.detail for each in inventories if _tells(each)),
         devices=tuple(devices),
         links={pair: link for each in with_gpus for pair, link in each.links.items()},
         common_nodes=(),
     )
+
+
+def _tells(inventory: Inventory) -> bool:
+    return bool(inventory.devices) or inventory.absence is Absence.FAILED
 
 
 def _joined(texts: Iterable[str]) -> str:

@@ -12,6 +12,7 @@ import pytest
 
 from gpuyard._proto import pod_resources_pb2 as pb
 from gpuyard._proto import pod_resources_pb2_grpc as rpc
+from gpuyard.agent.marks_file import NodeMarks, write_marks
 from gpuyard.devices.simulated.simulation import parse_simulation, simulate
 from tests.waiting import until_async
 
@@ -46,6 +47,7 @@ class Node:
         self.kubelet = Kubelet()
         self.health = folder / "health.json"
         self.socket = folder / "metrics.sock"
+        self.marks = folder / "marks.json"
         self.kubelet_socket = folder / "kubelet.sock"
 
     async def scrape(self) -> str:
@@ -75,8 +77,9 @@ async def node(tmp_path: Path) -> AsyncIterator[Node]:
     process = await asyncio.create_subprocess_exec(
         *(sys.executable, "-m", "gpuyard.agent.exporter", "--node", "node-1", "--simulate", "H100:4"),
         *("--simulated-health", str(node.health), "--pod-resources", str(node.kubelet_socket)),
-        *("--socket", str(node.socket)),
+        *("--socket", str(node.socket), "--marks-file", str(node.marks)),
     )
+    write_marks(node.marks, NodeMarks())
     try:
         yield node
     finally:
@@ -119,6 +122,14 @@ async def test_a_kubelet_that_does_not_answer_costs_no_gpu_and_is_told(node: Nod
     node.kubelet.held = {}
     node.kubelet.answers.set()
     await node.until("its answer", "gpuyard_pod_resources_up", "} 1")
+
+
+async def test_beside_another_installs_agent_it_tells_of_no_gpus(node: Node) -> None:
+    await node.until("four GPUs", "gpuyard_gpu_healthy", 'gpu="3"')
+    node.marks.unlink()
+    await until_async(node.scrape, "it stands back", lambda text: "GPU-" not in text)
+    write_marks(node.marks, NodeMarks())
+    await node.until("four GPUs again", "gpuyard_gpu_healthy", 'gpu="3"')
 
 
 async def test_wrong_arguments_are_told_in_a_line() -> None:

@@ -10,7 +10,14 @@ import pytest
 
 from gpuyard import errors
 from gpuyard.devices.amd.gpus import read_gpus
-from gpuyard.devices.backend import AMD_PCI, CombinedBackend, combine, has_display_device, load_backend
+from gpuyard.devices.backend import (
+    AMD_PCI,
+    CombinedBackend,
+    LateBackend,
+    combine,
+    has_display_device,
+    load_backend,
+)
 from gpuyard.devices.inventory import Absence, Backend, DeviceNode, Inventory
 from gpuyard.devices.readings import GpuProcess, Reading
 from gpuyard.devices.simulated.simulation import parse_simulation, simulate
@@ -71,6 +78,36 @@ def test_indexes_go_on_and_each_vendor_keeps_its_own(amds: Inventory) -> None:
 def test_one_vendor_alone_is_as_it_was(amds: Inventory) -> None:
     assert combine([NONE, amds]) is amds
     assert combine([NVIDIAS, NONE]) is NVIDIAS
+
+
+def test_beside_gpus_it_is_told_whose_cant_be_looked_at(amds: Inventory) -> None:
+    broken = Inventory(Backend.NONE, Absence.FAILED, "acme.py is gone")
+    assert combine([amds, NONE, broken]) == replace(amds, detail="acme.py is gone")
+    assert combine([NVIDIAS, amds, broken]).detail == "slow; acme.py is gone"
+
+
+async def test_a_file_that_is_gone_is_said_once_and_loaded_when_it_is_back(
+    amds: Inventory, caplog: pytest.LogCaptureFixture
+) -> None:
+    acme, tries = Scripted(), 0
+
+    def load() -> Scripted:
+        nonlocal tries
+        tries += 1
+        if tries < 5:
+            raise errors.UsageError("acme.py can't be loaded", remedy="name it")
+        return acme
+
+    late = LateBackend(load, look_again_s=0.001)
+    acme.coming.put_nowait(amds)
+    acme.read = {"GPU-2": Reading()}
+    async with aclosing(late.inventories()) as found:
+        first = await anext(found)
+        assert (first.absence, first.detail) == (Absence.FAILED, "acme.py can't be loaded; name it")
+        assert not await late.readings() and not await late.processes()
+        assert await anext(found) is amds
+    assert (tries, await late.readings(), acme.ended) == (5, acme.read, True)
+    assert [each.message for each in caplog.records] == [first.detail]
 
 
 def test_without_gpus_everybody_says_why() -> None:

@@ -1,8 +1,8 @@
 """What each pod has of a GPU that several share (pure).
 
 The driver says how much memory each process has there. Whose process it is says its cgroup on a cluster,
-which is its pod's. On a yard, whose processes are one user's, its environment says it: there the agent has put
-the ids of the shares that its container was given.
+which is its pod's. On a yard, whose processes are one user's, its environment says it: there the agent has
+put the ids of the shares that its container was given.
 """
 
 from __future__ import annotations

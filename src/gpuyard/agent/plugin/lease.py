@@ -71,8 +71,11 @@ class Lease:
         self._descriptor: int | None = None
 
     @asynccontextmanager
-    async def held(self) -> AsyncIterator[None]:
+    async def held(self, on_wait: Callable[[], None] = lambda: None) -> AsyncIterator[None]:
         """Waits until this agent may serve; others wait until this ends.
+
+        Args:
+            on_wait: called once another serves.
 
         Raises:
             DeviceError: inside, when the lock was removed and somebody else's agent has a new one.
@@ -85,6 +88,8 @@ class Lease:
                     "needs one install of gpuyard",
                     other,
                 )
+                if not said:
+                    on_wait()
                 said = other
             await asyncio.sleep(_LOOK_S)
         if said:

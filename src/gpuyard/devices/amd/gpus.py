@@ -33,6 +33,12 @@ _PCI = "bus/pci/devices"
 _MODULE = "module/amdgpu"
 
 
+def has_gpus(sys_root: Path) -> bool:
+    """Whether the driver has some that ROCm runs on; it doesn't look at them."""
+    topology = read_topology(sys_root)
+    return topology is not None and any(not is_integrated(gpu.target) for gpu in topology.gpus)
+
+
 def read_gpus(sys_root: Path, host_root: Path) -> Inventory:
     """Everything anew.
 

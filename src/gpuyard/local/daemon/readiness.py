@@ -8,6 +8,7 @@ from pathlib import Path
 
 from gpuyard import errors
 from gpuyard.client.informer import Informer
+from gpuyard.devices.amd.gpus import has_gpus
 from gpuyard.devices.simulated.simulation import parse_simulation
 from gpuyard.gpus.resources import gpu_capacity, is_gpu
 from gpuyard.kube.conditions import condition_is_true
@@ -79,4 +80,5 @@ class Readiness:
             return (labels.get(LABEL_SIMULATED), labels.get(LABEL_GPU_MODEL)) == ("true", wanted.model.name)
         if LABEL_SIMULATED in labels:
             return False
-        return not Path("/dev/nvidiactl").exists() or (any(shown.values()) and LABEL_GPU_MODEL in labels)
+        has_some = Path("/dev/nvidiactl").exists() or has_gpus(Path("/sys"))
+        return not has_some or (any(shown.values()) and LABEL_GPU_MODEL in labels)

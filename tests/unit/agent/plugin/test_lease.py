@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import shutil
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from contextlib import AsyncExitStack, asynccontextmanager
 from datetime import UTC, datetime
 from pathlib import Path
@@ -28,12 +28,12 @@ def lease(folder: Path, owner: str = OURS) -> Lease:
 
 
 @asynccontextmanager
-async def waiting(one: Lease) -> AsyncIterator[asyncio.Event]:
+async def waiting(one: Lease, on_wait: Callable[[], None] = lambda: None) -> AsyncIterator[asyncio.Event]:
     """It wants to serve; the event is set once it does."""
     serves = asyncio.Event()
 
     async def serve() -> None:
-        async with one.held():
+        async with one.held(on_wait):
             serves.set()
             await asyncio.Event().wait()
 
@@ -62,8 +62,10 @@ async def test_the_next_one_of_a_rollout_serves_at_once_and_others_wait_for_it_t
 ) -> None:
     async with AsyncExitStack() as first, AsyncExitStack() as second:
         await first.enter_async_context(lease(tmp_path).held())
-        async with waiting(lease(tmp_path, OTHERS)) as others:
+        waits: list[str] = []
+        async with waiting(lease(tmp_path, OTHERS), lambda: waits.append("")) as others:
             await until_async(lambda: OURS in caplog.text, "it waits")
+            assert len(waits) == 1
             async with asyncio.timeout(60):
                 await second.enter_async_context(lease(tmp_path).held())
             await first.aclose()

@@ -7,7 +7,7 @@ import pytest
 
 from gpuyard import errors
 from gpuyard.devices.amd import kfd
-from gpuyard.devices.amd.gpus import read_gpus
+from gpuyard.devices.amd.gpus import has_gpus, read_gpus
 from gpuyard.devices.inventory import Absence, AmdTraits, Backend, DeviceNode, Link, PcieLevel
 from gpuyard.kube.wellknown import AMD
 from tests.amd_machines import AmdMachine
@@ -58,6 +58,7 @@ def test_each_pair_of_them_has_a_link(mi300x: AmdMachine) -> None:
 
 def test_a_desktop_has_its_board_and_not_the_graphics_of_its_processor(radeon: AmdMachine) -> None:
     (gpu,) = read_gpus(radeon.sys_root, radeon.host_root).devices
+    assert has_gpus(radeon.sys_root)
     assert (gpu.index, gpu.product, gpu.model) == (0, "AMD Radeon RX 7900 XTX", "RX-7900-XTX")
     assert (gpu.uuid, gpu.memory_mib, gpu.numa_node) == ("GPU-9e7f4de7ac7cf81b", 24560, None)
     assert gpu.amd is not None
@@ -69,10 +70,12 @@ def test_a_processors_graphics_alone_are_no_gpu(radeon: AmdMachine) -> None:
     found = read_gpus(radeon.sys_root, radeon.host_root)
     assert (found.backend, found.absence, found.devices) == (Backend.NONE, Absence.NO_GPUS, ())
     assert "gfx1036" in found.detail
+    assert not has_gpus(radeon.sys_root)
 
 
 def test_no_driver(tmp_path: Path) -> None:
     found = read_gpus(tmp_path, tmp_path)
+    assert not has_gpus(tmp_path)
     assert (found.backend, found.absence) == (Backend.NONE, Absence.NO_DRIVER)
     assert "modprobe amdgpu" in found.detail
 
