@@ -80,17 +80,11 @@ async def _run(options: argparse.Namespace) -> None:
         scrub=_scrubber(options.driver_root).scrub if config.pre_start is PreStart.SCRUB else None,
         on_ready=options.ready_file.touch if options.ready_file else lambda: None,
     )
-    marks_file: Path | None = options.marks_file
-
-    def stand_back() -> None:
-        """Labeller and exporter go by what this process wrote before it was started again."""
-        if marks_file is not None:
-            marks_file.unlink(missing_ok=True)
-
     # Of the yard's agents an earlier one may be about to end.
     owner = options.owner or (f"yard {options.yard}" if options.yard else "")
+    lease = Lease(options.plugins_dir, owner, lambda: datetime.now(UTC))
     try:
-        async with Lease(options.plugins_dir, owner, lambda: datetime.now(UTC)).held(stand_back):
+        async with lease.held(partial(_forget_marks, options.marks_file)):
             try:
                 await work()
             finally:
@@ -101,6 +95,12 @@ async def _run(options: argparse.Namespace) -> None:
         raise _first_of(group) from None
     finally:
         await inventories.aclose()
+
+
+def _forget_marks(marks_file: Path | None) -> None:
+    """Labeller and exporter would go by what this process wrote before it was started again."""
+    if marks_file is not None:
+        marks_file.unlink(missing_ok=True)
 
 
 def _first_of(group: ExceptionGroup[Exception]) -> Exception:
