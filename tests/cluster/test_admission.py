@@ -95,6 +95,9 @@ CASES: dict[str, Case] = {
     "mig-monitor": Case(PAST, env("NVIDIA_MIG_MONITOR_DEVICES", value="all")),
     "imex": Case(PAST, env("NVIDIA_IMEX_CHANNELS", value="0")),
     "nvswitch": Case(PAST, env("NVIDIA_NVSWITCH", value="enabled")),
+    "amds": Case(PAST, env("AMD_VISIBLE_DEVICES", value="all")),
+    "none-of-amds": Case("", env("AMD_VISIBLE_DEVICES", value="none")),
+    "none-of-nvidias": Case(PAST, env("NVIDIA_VISIBLE_DEVICES", value="none")),
     "env-from": Case("", ENV_FROM),
     # What is mounted, and from where.
     "host-path": Case("hostPath volumes reach", {}, volume(hostPath={"path": "/dev"})),
@@ -205,6 +208,7 @@ CASES: dict[str, Case] = {
     "runtime-network-card": Case("runtimeClassName nvidia may give", limits("nvidia.com/hostdev"), NVIDIA),
     "runtime-void": Case("", VOID | ENV_FROM, NVIDIA),
     "runtime-gpu": Case("", GPU, NVIDIA),
+    "runtime-amds-gpu": Case("", limits("amd.com/gpu"), NVIDIA),
     "runtime-mig": Case("", limits("nvidia.com/mig-1g.10gb"), NVIDIA),
     "runtime-plain": Case("", {}, {"runtimeClassName": "plain"}),
     "runtime-kata": Case("", {}, {"runtimeClassName": "kata-clh"}),

@@ -8,19 +8,26 @@ from __future__ import annotations
 
 from typing import Any
 
-from gpuyard.gpus.resources import GPU_RESOURCE, MIG_PREFIX, SHARED_SUFFIX
-from gpuyard.kube.wellknown import LABEL_GIVES_GPUS, LABEL_MAX_PRIORITY, LABEL_SHARED_GPUS, LABEL_TENANT
+from gpuyard.gpus.resources import GPU_RESOURCE, MIG_PREFIX, SHARED_SUFFIX, whole_gpus
+from gpuyard.kube.wellknown import (
+    AMD,
+    LABEL_GIVES_GPUS,
+    LABEL_MAX_PRIORITY,
+    LABEL_SHARED_GPUS,
+    LABEL_TENANT,
+)
 from gpuyard.tenancy.names import TENANTS, TENANTS_PRIORITIES, TENANTS_RUNTIMES
 from gpuyard.tenancy.policies.admission_policy import admission_policy, cel_list, resource_rule
 
 #: They choose devices past the device plugin; "void" chooses none.
-#: Source: NVIDIA/nvidia-container-toolkit, internal/config/image.
+#: Source: NVIDIA/nvidia-container-toolkit, internal/config/image; AMD's Container Toolkit has the last one.
 _VARIABLES = (
     "NVIDIA_VISIBLE_DEVICES",
     "NVIDIA_MIG_CONFIG_DEVICES",
     "NVIDIA_MIG_MONITOR_DEVICES",
     "NVIDIA_IMEX_CHANNELS",
     "NVIDIA_NVSWITCH",
+    "AMD_VISIBLE_DEVICES",
 )
 #: Handlers that give GPUs to nobody. Any name may stand for NVIDIA's runtime: an unknown one is taken for it.
 _HARMLESS_HANDLERS = "^(runc|crun|youki|runsc|gvisor|sysbox-runc|kata.*|wasm.*|spin.*)$"
@@ -95,7 +102,7 @@ _EACH = "variables.containers.all(c, "
 _SPEC = "!variables.creates || "
 _CONTEXT = "variables.contexts.all(s, "
 _HAS_GPU = (
-    f'c.?resources.?limits.orValue({{}}).exists(n, (n == "{GPU_RESOURCE}"'
+    f"c.?resources.?limits.orValue({{}}).exists(n, (n in {cel_list([GPU_RESOURCE, whole_gpus(AMD)])}"
     f' || n.startsWith("{GPU_RESOURCE}.") || n.startsWith("{MIG_PREFIX}"))'
     ' && quantity(string(c.resources.limits[n])).isGreaterThan(quantity("0")))'
 )
@@ -199,9 +206,10 @@ def _device_rules() -> list[tuple[str, str]]:
     return [
         (
             f"{_EACH}c.?env.orValue([]).all(e, !(e.name in {cel_list(_VARIABLES)})"
-            ' || e.?value.orValue("") == "void"))',
+            ' || e.?value.orValue("") == "void"'
+            ' || (e.name == "AMD_VISIBLE_DEVICES" && e.?value.orValue("") == "none")))',
             "NVIDIA_VISIBLE_DEVICES and its like choose GPUs past the scheduler: ask for them under "
-            f"limits, {GPU_RESOURCE}; only the value void is allowed",
+            f"limits, {GPU_RESOURCE}; only the value void is allowed, and none of AMD's",
         ),
         (
             f'{_SPEC}namespaceObject.metadata.?labels[?"{LABEL_SHARED_GPUS}"].orValue("") == "true"'
