@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from functools import cache
 
 from gpuyard.gpus.models import ROWS
-from gpuyard.kube.wellknown import AMD, NVIDIA
+from gpuyard.gpus.resources import vendor_of_product
 
 #: Words that say who made or sells the board, or of which kind it is, never which one it is.
 _NOISE = frozenset({
@@ -65,7 +65,7 @@ class GpuModel:
     @property
     def vendor(self) -> str:
         """Its maker's domain, see `kube.wellknown`."""
-        return AMD if self.product.startswith("AMD ") else NVIDIA
+        return vendor_of_product(self.product)
 
 
 MODELS: tuple[GpuModel, ...] = tuple(

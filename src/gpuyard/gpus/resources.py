@@ -33,10 +33,20 @@ def whole_gpus(vendor: str) -> str:
     return f"{vendor}/gpu"
 
 
+def vendor_of(resource: str) -> str:
+    """Whose a resource is, by its name."""
+    return resource.partition("/")[0]
+
+
+def vendor_of_product(product: str) -> str:
+    """Whose a GPU is, by what its driver calls it, which a word may stand before where it is simulated."""
+    return AMD if "AMD " in product else NVIDIA
+
+
 def vendors_of(nodes: Iterable[Mapping[str, Any]]) -> frozenset[str]:
     """Whose GPUs these nodes have, those that are unhealthy included."""
     return frozenset(
-        name.partition("/")[0] for node in nodes for name, amount in gpu_capacity(node).items() if amount
+        vendor_of(name) for node in nodes for name, amount in gpu_capacity(node).items() if amount
     )
 
 
@@ -113,7 +123,7 @@ def pod_gpus(spec: Mapping[str, Any]) -> int:
 
 def wants_nvidia(spec: Mapping[str, Any]) -> bool:
     """Whether a pod takes GPUs of NVIDIA's, or parts or shares of them."""
-    return any(is_gpu(name) and name.startswith(f"{NVIDIA}/") for name in effective_requests(spec))
+    return any(is_gpu(name) and vendor_of(name) == NVIDIA for name in effective_requests(spec))
 
 
 def capacity_gpus(node: Mapping[str, Any]) -> int:
@@ -156,11 +166,9 @@ def quota_counts_gpus(key: str) -> bool:
 
 def _in_all(amounts: Mapping[str, int]) -> int:
     """Their sum; GPUs that are offered by their model, too, count once."""
-    whole = {name.partition("/")[0] for name, amount in amounts.items() if name in WHOLE_GPUS and amount}
+    whole = {vendor_of(name) for name, amount in amounts.items() if name in WHOLE_GPUS and amount}
     return sum(
-        amount
-        for name, amount in amounts.items()
-        if not (_is_model(name) and name.partition("/")[0] in whole)
+        amount for name, amount in amounts.items() if not (_is_model(name) and vendor_of(name) in whole)
     )
 
 

@@ -8,6 +8,8 @@ from typing import Any
 
 from gpuyard.gpus.faults import GpuFault
 from gpuyard.gpus.occupants import Occupant
+from gpuyard.gpus.resources import vendor_of_product
+from gpuyard.kube.wellknown import AMD
 
 
 @dataclass(frozen=True)
@@ -134,8 +136,7 @@ class NodeGpu:
     @property
     def fabric(self) -> str:
         """What joins GPUs of its maker directly."""
-        # Simulated ones have a word before it.
-        return "Infinity Fabric" if "AMD " in self.product else "NVLink"
+        return "Infinity Fabric" if vendor_of_product(self.product) == AMD else "NVLink"
 
     def links_text(self, count: int) -> str:
         """`18 NVLinks`."""

@@ -12,6 +12,7 @@ from gpuyard.gpus.resources import (
     gpu_capacity,
     model_of_resource,
     model_resource,
+    vendor_of,
     vendors_of,
     whole_gpus,
 )
@@ -65,7 +66,7 @@ def _has_whole(node: Mapping[str, Any], gpus: GpuRequest) -> bool:
 
 def _vendors_of_shares(nodes: Iterable[Manifest]) -> frozenset[str]:
     return frozenset(
-        name.partition("/")[0]
+        vendor_of(name)
         for node in nodes
         for name, amount in gpu_capacity(node).items()
         if amount and name.endswith(SHARED_SUFFIX)

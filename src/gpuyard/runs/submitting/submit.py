@@ -101,8 +101,6 @@ async def fit_to_nodes(
         UsageError: no node could, or its priority class isn't there.
     """
     run = await with_priority_class(target, run)
-    # Asked of the nodes is what would be sent if all of them were fit.
-    job = render(run)[-1]
     if run.host is not None:
         if refuse or run.spec.gpus.count:
             nodes = await _visible(target, NODES)
@@ -113,6 +111,8 @@ async def fit_to_nodes(
     # Most runs of a yard are processes, which have no image to look at.
     from gpuyard.runs.image_fit import check_before_submit, read_run_image, wants_check
 
+    # Asked of the nodes is what would be sent if all of them were fit.
+    job = render(run)[-1]
     if not refuse and not wants_check(job["spec"]["template"]["spec"]):
         return dataclasses.replace(run, is_queued=await _is_queued(target))
     # A yard may have the image in podman's own storage.
