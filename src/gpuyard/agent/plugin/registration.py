@@ -10,6 +10,7 @@ from pathlib import Path
 
 import grpc
 import grpc.aio
+from google.protobuf.message import DecodeError
 
 from gpuyard import errors
 from gpuyard._proto import device_plugin_pb2 as pb
@@ -32,6 +33,8 @@ _NO_STREAM_S = 2.0
 #: and mark what is registered a moment later. Whoever registers in between is marked, and never asked again.
 _LOST_STREAM_S = 0.1
 _LOG = logging.getLogger(__name__)
+#: Where gRPC says what went wrong in a call.
+_GRPC_LOG = "grpc._cython.cygrpc"
 
 #: Tells one kubelet.sock from the next on the same path.
 _Identity = tuple[int, int, int]
@@ -109,6 +112,7 @@ async def _pause(plugins_dir: Path, kubelet: _Identity, pause_s: float) -> None:
 @asynccontextmanager
 async def _serving(plugin: Plugin, sockets: OwnSockets) -> AsyncIterator[Path]:
     socket = sockets.new()
+    logging.getLogger(_GRPC_LOG).addFilter(_without_traceback)
     server = grpc.aio.server()
     rpc.add_DevicePluginServicer_to_server(plugin, server)
     try:
@@ -122,6 +126,13 @@ async def _serving(plugin: Plugin, sockets: OwnSockets) -> AsyncIterator[Path]:
         # What was said last is to be read before the end of the connection.
         await server.stop(grace=_LAST_LIST_S if plugin.is_over else None)
         sockets.remove(socket)
+
+
+def _without_traceback(record: logging.LogRecord) -> bool:
+    """What is no message is its sender's mistake: ten lines of each would fill a disk."""
+    if record.exc_info and isinstance(record.exc_info[1], DecodeError):
+        record.exc_info = None
+    return True
 
 
 async def _register(plugin: Plugin, socket: Path) -> None:

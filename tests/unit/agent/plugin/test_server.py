@@ -143,7 +143,7 @@ async def test_a_start_on_a_gpu_that_can_not_be_used_is_refused_where_starts_are
 
 
 async def test_what_is_too_large_or_no_message_ends_that_call_alone(
-    stub: rpc.DevicePluginStub, kubelet: Kubelet
+    stub: rpc.DevicePluginStub, kubelet: Kubelet, caplog: pytest.LogCaptureFixture
 ) -> None:
     with pytest.raises(grpc.aio.AioRpcError) as refused:
         await stub.Allocate(allocate(["GPU-" + "x" * (5 << 20)]))
@@ -153,6 +153,7 @@ async def test_what_is_too_large_or_no_message_ends_that_call_alone(
         raw: Any = channel.unary_unary("/v1beta1.DevicePlugin/Allocate")
         with pytest.raises(grpc.aio.AioRpcError):
             await raw(b"\xff" * 100)
+    assert "DecodeError" in caplog.text and "Traceback" not in caplog.text
     response = await stub.Allocate(allocate(UUIDS[:1]))
     assert response.container_responses[0].envs["NVIDIA_VISIBLE_DEVICES"] == UUIDS[0]
 
