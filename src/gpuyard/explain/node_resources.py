@@ -5,7 +5,7 @@ from __future__ import annotations
 from difflib import get_close_matches
 
 from gpuyard.explain.node_labels import few
-from gpuyard.gpus.resources import MIG_PREFIX, SHARED_SUFFIX, is_gpu
+from gpuyard.gpus.resources import MIG_PREFIX, SHARED_SUFFIX, is_gpu, vendor_of
 from gpuyard.scheduling.amounts import by_importance
 from gpuyard.scheduling.requests import PodRequest
 from gpuyard.scheduling.snapshot import NodeState, Snapshot
@@ -45,8 +45,8 @@ def what_is_there(resource: str, snapshot: Snapshot) -> dict[str, list[str]]:
 
 def meant_by(resource: str, node: NodeState) -> list[str]:
     """Devices of a node that could be meant by one that it hasn't: nearly spelt so, or the vendor's GPUs."""
-    offered, vendor = _offered(node), resource.partition("/")[0]
-    ends = {name.partition("/")[2]: name for name in offered if name.partition("/")[0] == vendor}
+    offered, vendor = _offered(node), vendor_of(resource)
+    ends = {name.partition("/")[2]: name for name in offered if vendor_of(name) == vendor}
     near = get_close_matches(resource.partition("/")[2], ends, cutoff=_OF_ONE_VENDOR)
     gpus = [name for name in ends.values() if _is_gpus(name)] if _is_gpus(resource) else []
     alike = get_close_matches(resource, offered, cutoff=_LIKENESS)

@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from functools import cache
 
 from gpuyard.gpus.models import ROWS
-from gpuyard.gpus.resources import vendor_of_product
+from gpuyard.kube.wellknown import AMD, NVIDIA
 
 #: Words that say who made or sells the board, or of which kind it is, never which one it is.
 _NOISE = frozenset({
@@ -72,6 +72,11 @@ MODELS: tuple[GpuModel, ...] = tuple(
     GpuModel(name, product, spellings, memory_mib, capability, family, nvlink, form)
     for name, product, memory_mib, capability, family, nvlink, form, spellings in ROWS
 )
+
+
+def vendor_of_product(product: str) -> str:
+    """Whose a GPU is by its driver's name of it, which begins with a word of ours where it is simulated."""
+    return AMD if "AMD " in product else NVIDIA
 
 
 def find_model(text: str) -> GpuModel | None:

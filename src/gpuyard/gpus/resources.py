@@ -34,13 +34,8 @@ def whole_gpus(vendor: str) -> str:
 
 
 def vendor_of(resource: str) -> str:
-    """Whose a resource is, by its name."""
+    """Whose a resource is, by its name: `amd.com/gpu` → `amd.com`."""
     return resource.partition("/")[0]
-
-
-def vendor_of_product(product: str) -> str:
-    """Whose a GPU is, by what its driver calls it, which a word may stand before where it is simulated."""
-    return AMD if "AMD " in product else NVIDIA
 
 
 def vendors_of(nodes: Iterable[Mapping[str, Any]]) -> frozenset[str]:

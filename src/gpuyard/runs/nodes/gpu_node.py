@@ -8,7 +8,6 @@ from typing import Any
 
 from gpuyard.gpus.faults import GpuFault
 from gpuyard.gpus.occupants import Occupant
-from gpuyard.gpus.resources import vendor_of_product
 from gpuyard.kube.wellknown import AMD
 
 
@@ -136,6 +135,9 @@ class NodeGpu:
     @property
     def fabric(self) -> str:
         """What joins GPUs of its maker directly."""
+        # Only for who asks: the catalogue takes its time to load.
+        from gpuyard.gpus.catalogue import vendor_of_product
+
         return "Infinity Fabric" if vendor_of_product(self.product) == AMD else "NVLink"
 
     def links_text(self, count: int) -> str:
