@@ -1,10 +1,13 @@
 import asyncio
+import time
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager, suppress
+from pathlib import Path
 from typing import Any
 
 import pytest
 
+from gpuyard.agent.plugin import registration
 from gpuyard.agent.plugin.registration import keep_registered
 from gpuyard.agent.plugin.server import Plugin
 from gpuyard.agent.plugin.sockets import OwnSockets
@@ -88,6 +91,25 @@ async def test_registers_again_when_the_kubelet_dropped_the_stream(kubelet: Kube
         await kubelet.forget()
         await soon(kubelet.registered)
         assert await soon(kubelet.lists) == ALL_HEALTHY
+
+
+async def test_a_machine_that_is_slow_at_looking_takes_no_stream_for_lost(
+    kubelet: Kubelet, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    looks = 0
+    look = registration._identity
+
+    def slow_look(folder: Path) -> object:
+        nonlocal looks
+        looks += 1
+        time.sleep(2 * registration._LOST_STREAM_S)
+        return look(folder)
+
+    async with running(Plugin(GPU_RESOURCE, SERVED), kubelet):
+        assert await soon(kubelet.lists) == ALL_HEALTHY
+        monkeypatch.setattr(registration, "_identity", slow_look)
+        await until_async(lambda: looks, "it has looked five times", lambda found: found >= 5)
+        assert kubelet.registered.qsize() == 1
 
 
 async def test_tries_again_after_a_refusal(kubelet: Kubelet, caplog: pytest.LogCaptureFixture) -> None:
