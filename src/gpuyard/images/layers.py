@@ -9,11 +9,9 @@ from __future__ import annotations
 
 import asyncio
 import hashlib
-import os
 import threading
-from collections import deque
 from collections.abc import AsyncGenerator, Callable, Generator, Iterable, Iterator
-from concurrent.futures import Future, ThreadPoolExecutor
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from typing import Any, TypeVar
 
@@ -30,16 +28,12 @@ _Block = TypeVar("_Block")
 
 _BLOCK = 512
 _END = b"\0" * (2 * _BLOCK)
-#: Layers are compressed in blocks of this size, the last one excepted.
+#: Layers are hashed and compressed in blocks of this size, the last one excepted.
 PIECE = 1 << 20
 #: Part of a compression's name.
-_BLOCKS = f"in blocks of {PIECE >> 10} KiB, each for itself"
-#: Processors that pack one layer: with more of them, hashing and sending it takes longer than packing.
-_THREADS = min(4, len(os.sched_getaffinity(0)))
+_BLOCKS = f"in blocks of {PIECE >> 10} KiB"
 #: Pieces that wait for their reader.
 _AHEAD = 16
-#: RFC 1952, without a name or time; then RFC 1951's empty last block.
-_GZIP_HEAD, _DEFLATE_END = b"\x1f\x8b\x08\0\0\0\0\0\0\xff", b"\x03\0"
 _LEVEL_GZIP = 1
 _LEVEL_ZSTD = 3
 
@@ -183,20 +177,17 @@ def _pax_header(entry: Entry, name: str, mtime: int) -> bytes:
 
 @dataclass(frozen=True)
 class Compression:
-    """How a layer is packed: block by block, each for itself, so that all processors pack one layer.
-
-    Attributes:
-        name: says all that a layer's digest depends on besides the tar.
-        squeeze: packs a block of the tar.
-        head: what comes before the blocks.
-        tail: what comes after them, by the tar's CRC-32 and its size in bytes.
-    """
+    """How a layer is packed. `name` says all that its digest depends on besides the tar."""
 
     name: str
     media_type: str
-    squeeze: Callable[[memoryview], bytes] = field(compare=False, hash=False)
-    head: bytes = b""
-    tail: Callable[[int, int], bytes] = field(default=lambda crc, size: b"", compare=False, hash=False)
+    start: Callable[[], Any] = field(compare=False, hash=False)
+
+
+def _start_zstd() -> Any:
+    import zstandard
+
+    return zstandard.ZstdCompressor(level=_LEVEL_ZSTD).compressobj()
 
 
 def compression(kind: str = "gzip") -> Compression:
@@ -204,26 +195,14 @@ def compression(kind: str = "gzip") -> Compression:
     if kind == "zstd":
         import zstandard
 
-        # Frames that follow each other are one stream (RFC 8878, 3).
         return Compression(
-            f"zstd-{_LEVEL_ZSTD} {zstandard.__version__} {_BLOCKS}",
-            OCI_LAYER_ZSTD,
-            lambda block: zstandard.ZstdCompressor(level=_LEVEL_ZSTD).compress(block),
+            f"zstd-{_LEVEL_ZSTD} {zstandard.__version__} {_BLOCKS}", OCI_LAYER_ZSTD, _start_zstd
         )
     return Compression(
         f"igzip-{_LEVEL_GZIP} {isal_version} {_BLOCKS}",
         OCI_LAYER_GZIP,
-        _deflated,
-        _GZIP_HEAD,
-        lambda crc, size: _DEFLATE_END + crc.to_bytes(4, "little") + (size % (1 << 32)).to_bytes(4, "little"),
+        lambda: isal_zlib.compressobj(_LEVEL_GZIP, isal_zlib.DEFLATED, 31),
     )
-
-
-def _deflated(block: memoryview) -> bytes:
-    """A block that others may follow: one gzip member has them all, since some tools read no second."""
-    squeeze = isal_zlib.compressobj(_LEVEL_GZIP, isal_zlib.DEFLATED, -15)
-    packed: bytes = squeeze.compress(block) + squeeze.flush(isal_zlib.Z_FULL_FLUSH)
-    return packed
 
 
 @dataclass(frozen=True)
@@ -275,47 +254,22 @@ class Packer:
         return self._layer
 
     def __iter__(self) -> Iterator[bytes]:
-        packed, packed_bytes = hashlib.sha256(), 0
-        tar = _MeasuredTar(self._tar)
-        for out in self._packed(tar):
-            packed.update(out)
-            packed_bytes += len(out)
-            yield out
+        diff, packed = hashlib.sha256(), hashlib.sha256()
+        squeeze = self._how.start()
+        tar_bytes = packed_bytes = 0
+        for block in read_ahead(_hashed(_joined(self._tar), diff)):
+            tar_bytes += len(block)
+            out = squeeze.compress(block)
+            if out:
+                packed.update(out)
+                packed_bytes += len(out)
+                yield out
+        out = squeeze.flush()
+        packed.update(out)
+        packed_bytes += len(out)
+        yield out
         blob = Descriptor(self._how.media_type, Digest(f"sha256:{packed.hexdigest()}"), packed_bytes)
-        self._layer = Layer(blob, Digest(f"sha256:{tar.sha256.hexdigest()}"), tar.size)
-
-    def _packed(self, tar: _MeasuredTar) -> Iterator[bytes]:
-        yield self._how.head
-        yield from _in_parallel(self._how.squeeze, read_ahead(tar.blocks()))
-        yield self._how.tail(tar.crc, tar.size)
-
-
-class _MeasuredTar:
-    """A tar in blocks, and what is known of it after the last."""
-
-    def __init__(self, pieces: Iterable[bytes]) -> None:
-        self._pieces = pieces
-        self.sha256 = hashlib.sha256()
-        self.crc = self.size = 0
-
-    def blocks(self) -> Iterator[memoryview]:
-        for block in _joined(self._pieces):
-            self.sha256.update(block)
-            self.crc = isal_zlib.crc32(block, self.crc)
-            self.size += len(block)
-            yield block
-
-
-def _in_parallel(squeeze: Callable[[memoryview], bytes], blocks: Iterator[memoryview]) -> Iterator[bytes]:
-    """Each block packed, in their order; as many at once as there are processors."""
-    with ThreadPoolExecutor(_THREADS) as threads:
-        waiting: deque[Future[bytes]] = deque()
-        for block in blocks:
-            waiting.append(threads.submit(squeeze, block))
-            if len(waiting) > _THREADS:
-                yield waiting.popleft().result()
-        while waiting:
-            yield waiting.popleft().result()
+        self._layer = Layer(blob, Digest(f"sha256:{diff.hexdigest()}"), tar_bytes)
 
 
 def _joined(pieces: Iterable[bytes]) -> Iterator[memoryview]:
@@ -334,6 +288,12 @@ def _joined(pieces: Iterable[bytes]) -> Iterator[memoryview]:
             waiting, size = [joined[whole:]], size - whole
     if size:
         yield memoryview(b"".join(waiting))
+
+
+def _hashed(blocks: Iterable[memoryview], into: hashlib._Hash) -> Iterator[memoryview]:
+    for block in blocks:
+        into.update(block)
+        yield block
 
 
 def read_ahead(blocks: Iterator[_Block]) -> Generator[_Block]:
