@@ -6,6 +6,7 @@ import json
 import os
 import pty
 import subprocess
+from typing import Any
 
 from tests.waiting import until
 
@@ -83,6 +84,36 @@ def test_split_run_and_split_again(stopped_yard: Yard) -> None:
     yard.ok("stop", "small")
     until(lambda: yard.call("node", "mig", "apply", "--yes", "all: whole").code == 0, "nothing is in use")
     until(lambda: offered(yard), "the GPUs are whole", lambda found: found.get("nvidia.com/gpu") == "2")
+
+
+def test_a_split_that_is_not_offered_is_told_at_once_and_ends_with_the_gpus(stopped_yard: Yard) -> None:
+    yard = stopped_yard
+    yard.ok("up", "--simulate", "H100:2")
+    applied = yard.call("node", "mig", "apply", "--yes", "0: 3g.40gb")
+    assert "strategy is none, so it offers neither" in applied.err
+    until(lambda: node_json(yard)["unoffered"], "the split is told")
+    assert "not offered by" in (listed := yard.ok("nodes")) and "GPU 0 is split" in listed
+    assert "not offered: GPU 0 is split" in yard.ok("doctor")
+    assert "GPU 0 is split" in yard.refused(2, "run", "--gpus", "2", "--", "true")
+    yard.call("down", "--stop")
+    # Of two GPUs one is whole: nothing is offered, and nobody waits for what never comes.
+    up = yard.call("up", "--mig-strategy", "single")
+    assert "No GPUs: GPU 1 is whole" in up.out
+    log = (yard.home / "daemon.log").read_text()
+    assert "the GPUs aren't registered after" not in log
+    refused = yard.refused(2, "run", "--gpus", "1", "--", "true")
+    assert "gpuyard node mig apply" in refused and "--simulate" not in refused
+    yard.ok("run", "-d", "--wait", "--gpus", "1", "-n", "w", "--", "true")
+    assert "--simulate" not in yard.ok("explain", "w")
+    yard.call("down", "--stop")
+    # Others' splits and faults aren't these GPUs'.
+    yard.ok("up", "--simulate", "A100:2", "--mig-strategy", "none")
+    assert node_json(yard)["gpus"] == 2
+
+
+def node_json(yard: Yard) -> dict[str, Any]:
+    nodes: list[dict[str, Any]] = json.loads(yard.ok("nodes", "-o", "json"))
+    return nodes[0]
 
 
 def test_what_is_wrong_in_a_layout_is_misuse(yard: Yard) -> None:

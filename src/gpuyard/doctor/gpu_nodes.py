@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from gpuyard.doctor.check import Check, CheckState, NodeFinding, broken, of_nodes, ok, skipped, warning
 from gpuyard.doctor.cluster_facts import Items, agents_among
 from gpuyard.doctor.injection import cdi_finding, judge_toolkit, runtime_text
-from gpuyard.gpus.faults import driver_text, in_one_line, lacking, no_gpus_text, why_none
+from gpuyard.gpus.faults import driver_text, in_one_line, lacking, no_gpus_text, unoffered_text, why_none
 from gpuyard.gpus.resources import GPU_RESOURCE, allocatable_gpus, capacity_gpus, has_simulated_gpus
 from gpuyard.kube.conditions import condition_is_true
 from gpuyard.kube.nodes import daemon_misfit, not_ready_text
@@ -293,6 +293,13 @@ def _gpus(node: Manifest) -> NodeFinding:
             remedy = f"see whether a pod of the plugin runs there: kubectl get pods -A -o wide | grep {name}"
         return NodeFinding(
             name, outcome, f"{which} its {total} GPUs {state}" + (f": {why}" if why else ""), remedy
+        )
+    if unoffered := unoffered_text(node):
+        return NodeFinding(
+            name,
+            CheckState.WARNING,
+            f"{usable} × {_model(node)}; not offered: {unoffered}",
+            "split them as the MIG strategy needs it (`gpuyard node mig apply`), or install with another",
         )
     whole = (node["status"].get("capacity") or {}).get(GPU_RESOURCE, "0")
     # Parts of GPUs, GPUs that are shared and other vendors' have labels of their own.

@@ -8,7 +8,15 @@ from gpuyard import errors
 from gpuyard.doctor import registry
 from gpuyard.doctor.check import Check, CheckState, Report, broken, ok, skipped, unseen, warning
 from gpuyard.doctor.yard_facts import YardFacts
-from gpuyard.gpus.faults import driver_text, in_one_line, lacking, no_gpus_text, says_health
+from gpuyard.gpus.faults import (
+    SPLIT_OTHERWISE,
+    driver_text,
+    in_one_line,
+    lacking,
+    no_gpus_text,
+    unoffered_text,
+    without_gpus_remedy,
+)
 from gpuyard.gpus.resources import allocatable_gpus, capacity_gpus, has_simulated_gpus
 from gpuyard.kube.nodes import not_ready_text
 from gpuyard.kube.objects import Manifest, annotations_of, labels_of
@@ -24,11 +32,6 @@ from gpuyard.local.disk import LEAST_FREE_BYTES, MIB, REFUSED_OR_WAIT
 _LITTLE_BYTES = 2048 * MIB
 #: Objects that a message names.
 _MAX_NAMED = 5
-_SIMULATE = "`gpuyard up --simulate H100:8` simulates some"
-_SPLIT_OTHERWISE = (
-    "split GPUs as the MIG strategy needs it (`gpuyard node mig apply`), or take another: "
-    "`gpuyard down --keep && gpuyard up --mig-strategy mixed`"
-)
 
 
 def judge(facts: YardFacts) -> Report:
@@ -139,9 +142,7 @@ def _gpus(facts: YardFacts, node: Manifest) -> Check:
     simulated = " (simulated)" if has_simulated_gpus(node) else ""
     if not total:
         why = no_gpus_text(node) or "none were found"
-        # A node with a model's label has GPUs, and its options offer none of them.
-        remedy = _SPLIT_OTHERWISE if says_health(labels_of(node)) else _SIMULATE
-        return broken("gpus", f"there are none: {why}", remedy)
+        return broken("gpus", f"there are none: {why}", without_gpus_remedy(node))
     if facts.health_mistakes:
         file, mistakes = facts.paths.simulated_health, "; ".join(facts.health_mistakes[:_MAX_NAMED])
         return warning(
@@ -164,7 +165,10 @@ def _gpus(facts: YardFacts, node: Manifest) -> Check:
             f"{total - usable} of {total} GPUs can't be had{simulated}{why}",
             faults[0].remedy(on_yard=True) if faults else log,
         )
-    return ok("gpus", f"{usable} × {labels_of(node).get(LABEL_GPU_MODEL, 'GPU')}{simulated}")
+    there = f"{usable} × {labels_of(node).get(LABEL_GPU_MODEL, 'GPU')}{simulated}"
+    if unoffered := unoffered_text(node):
+        return warning("gpus", f"{there}; not offered: {unoffered}", SPLIT_OTHERWISE)
+    return ok("gpus", there)
 
 
 def _isolation(facts: YardFacts, node: Manifest) -> Check:

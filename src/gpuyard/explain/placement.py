@@ -93,8 +93,8 @@ class Arithmetic:
 
 @dataclass(frozen=True)
 class NodeReport:
-    """One node: why not, the arithmetic of everything asked for, who holds what is short, sick GPUs, and who
-    else is on its GPUs."""
+    """One node: why not, the arithmetic of everything asked for, who holds what is short, sick GPUs, who else
+    is on its GPUs, and which GPUs it doesn't offer."""
 
     name: str
     misfits: tuple[Misfit, ...]
@@ -102,6 +102,7 @@ class NodeReport:
     holders: tuple[Holder, ...]
     faults: tuple[GpuFault, ...] = ()
     occupants: tuple[Occupant, ...] = ()
+    unoffered: str = ""
 
     @classmethod
     def of(cls, request: PodRequest, node: NodeState) -> NodeReport:
@@ -113,7 +114,7 @@ class NodeReport:
         holders = holders_of(node.pods, short, request.key.namespace)
         if not gpus_in(request.resources):
             return cls(node.name, misfits, arithmetic, holders)
-        return cls(node.name, misfits, arithmetic, holders, node.faults, node.occupants)
+        return cls(node.name, misfits, arithmetic, holders, node.faults, node.occupants, node.unoffered)
 
     def lines(self) -> list[str]:
         """`node a: 8 GPUs, 6 allotted, 2 free, needs 4`, and what else there is to say, below it."""
@@ -127,6 +128,8 @@ class NodeReport:
             said.append(in_one_line(self.faults))
         if self.occupants:
             said.append(in_one_line(self.occupants))
+        if self.unoffered:
+            said.append(self.unoffered)
         if self.holders:
             said.append("held by " + ", ".join(h.describe(short) for h in self.holders))
         indent = " " * len(f"node {self.name}: ")
@@ -141,6 +144,7 @@ class NodeReport:
             "holders": [h.to_json() for h in self.holders],
             "faults": [f.to_json() for f in self.faults],
             "occupants": [o.to_json() for o in self.occupants],
+            "unoffered": self.unoffered,
         }
 
 

@@ -15,11 +15,12 @@ from typing import Any
 
 from gpuyard.gpus.occupants import Occupant, node_occupants, whole_number, withheld
 from gpuyard.gpus.resources import has_simulated_gpus
-from gpuyard.kube.objects import annotations_of
+from gpuyard.kube.objects import annotations_of, labels_of
 from gpuyard.kube.wellknown import (
     ANNOTATION_GPU_DRIVER,
     ANNOTATION_GPU_HEALTH,
     ANNOTATION_NO_GPUS,
+    ANNOTATION_UNOFFERED,
     LABEL_GPU_MODEL,
 )
 
@@ -92,6 +93,11 @@ _KNOWN = {
     ),
     NO_PERMISSION: ("the driver refuses the agent", "let the agent read the GPU's device files"),
 }
+_SIMULATE = "`gpuyard up --simulate H100:8` simulates some"
+SPLIT_OTHERWISE = (
+    "split GPUs as the MIG strategy needs it (`gpuyard node mig apply`), or take another: "
+    "`gpuyard down --keep && gpuyard up --mig-strategy mixed`"
+)
 _TIME = re.compile(r"(\d{4}-\d\d-\d\d)T(\d\d:\d\d):\d\d(?:\.\d+)?Z")
 _MAX_REASON_LENGTH = 100
 _MAX_WHY_LENGTH = 500
@@ -207,6 +213,17 @@ def says_health(labels: Mapping[str, str]) -> bool:
 def no_gpus_text(node: Mapping[str, Any]) -> str:
     """Why a node has no GPUs to give, as its agent says; empty where it doesn't."""
     return _told(node, ANNOTATION_NO_GPUS)
+
+
+def unoffered_text(node: Mapping[str, Any]) -> str:
+    """Which of a node's GPUs its agent doesn't offer though others are, and why; empty where it says none."""
+    return _told(node, ANNOTATION_UNOFFERED)
+
+
+def without_gpus_remedy(node: Mapping[str, Any]) -> str:
+    """What gives a yard's node GPUs to give, of which it has none now."""
+    # One with a model's label has GPUs, and its options offer none of them.
+    return SPLIT_OTHERWISE if says_health(labels_of(node)) else _SIMULATE
 
 
 def driver_text(node: Mapping[str, Any]) -> str:

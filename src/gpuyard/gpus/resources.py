@@ -97,9 +97,17 @@ def gpu_request(resource: str, count: int) -> str:
     return f"{what}{SHARED_SUFFIX if is_share else ''}:{count}"
 
 
-def gpus_text(amounts: Mapping[str, int]) -> str:
-    """Amounts of GPUs in words: `2 GPUs`, `2 parts 1g.10gb`, `1 share of a GPU`; empty for none."""
-    return ", ".join(_kind_text(name, count) for name, count in amounts.items() if is_gpu(name) and count)
+def gpus_text(amounts: Mapping[str, int], *, short: bool = False) -> str:
+    """Amounts of GPUs in words: `2 GPUs`, `2 parts 1g.10gb`, `1 share of a GPU`; empty for none.
+
+    Args:
+        amounts: of resources.
+        short: whole GPUs are a number alone.
+    """
+    gpus = {name: count for name, count in amounts.items() if is_gpu(name) and count}
+    if short and gpus.keys() <= WHOLE_GPUS:
+        return str(sum(gpus.values()) or "")
+    return ", ".join(_kind_text(name, count) for name, count in gpus.items())
 
 
 def _kind_text(resource: str, count: int) -> str:
@@ -113,7 +121,12 @@ def _kind_text(resource: str, count: int) -> str:
 
 def pod_gpus(spec: Mapping[str, Any]) -> int:
     """How many GPUs a pod takes from its node, init containers and sidecars counted as Kubernetes does."""
-    return gpus_in(effective_requests(spec))
+    return gpus_in(pod_gpu_resources(spec))
+
+
+def pod_gpu_resources(spec: Mapping[str, Any]) -> dict[str, int]:
+    """The same by resource."""
+    return {name: count for name, count in effective_requests(spec).items() if count and is_gpu(name)}
 
 
 def wants_nvidia(spec: Mapping[str, Any]) -> bool:

@@ -79,6 +79,8 @@ ANNOTATION_GPU_USE = "gpuyard.io/gpu-use"
 ANNOTATION_ENFORCED = "gpuyard.io/enforced"
 #: On nodes whose agent finds no GPUs: why, with the remedy.
 ANNOTATION_NO_GPUS = "gpuyard.io/no-gpus"
+#: On nodes that offer GPUs, and not all of them: which not, and why.
+ANNOTATION_UNOFFERED = "gpuyard.io/unoffered"
 #: On nodes with unhealthy GPUs: which, why and since when, see `gpus.faults`.
 ANNOTATION_GPU_HEALTH = "gpuyard.io/gpu-health"
 #: On nodes with GPUs that somebody else is on: who, see `gpus.occupants`.

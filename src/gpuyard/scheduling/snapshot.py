@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any
 
-from gpuyard.gpus.faults import GpuFault, no_gpus_text, node_faults
+from gpuyard.gpus.faults import GpuFault, no_gpus_text, node_faults, unoffered_text
 from gpuyard.gpus.occupants import Occupant, node_occupants, withheld
 from gpuyard.kube.conditions import condition_is_true
 from gpuyard.kube.nodes import not_ready_text
@@ -31,6 +31,7 @@ class NodeState:
         occupants: who else is on its GPUs, as far as its agent tells.
         not_ready: `not ready`, since when and why; empty when it is ready.
         no_gpus: why it has none to give, as its agent says; empty where it doesn't.
+        unoffered: which of its GPUs aren't offered, and why, as its agent says.
         unschedulable: cordoned.
         pods: the pods bound to it that have not finished, terminating ones included.
         allotted: the sum of their requests.
@@ -49,6 +50,7 @@ class NodeState:
     faults: tuple[GpuFault, ...] = ()
     occupants: tuple[Occupant, ...] = ()
     no_gpus: str = ""
+    unoffered: str = ""
 
     @classmethod
     def of(cls, manifest: Manifest) -> NodeState:
@@ -67,6 +69,7 @@ class NodeState:
             faults=node_faults(manifest),
             occupants=node_occupants(manifest),
             no_gpus=no_gpus_text(manifest),
+            unoffered=unoffered_text(manifest),
         )
 
     @property

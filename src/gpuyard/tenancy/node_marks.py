@@ -21,6 +21,7 @@ from gpuyard.kube.wellknown import (
     ANNOTATION_LABELS_SET,
     ANNOTATION_NO_GPUS,
     ANNOTATION_TAINT_SET,
+    ANNOTATION_UNOFFERED,
 )
 
 _PARTS = (
@@ -49,6 +50,7 @@ TAINT = {"key": GPU_RESOURCE, "value": "present", "effect": "NoSchedule"}
 #: Annotations that say what is wrong with a node's GPUs, and who else is on them.
 REPORTS = (
     ANNOTATION_NO_GPUS,
+    ANNOTATION_UNOFFERED,
     ANNOTATION_GPU_HEALTH,
     ANNOTATION_GPU_OCCUPANTS,
     ANNOTATION_GPU_DRIVER,

@@ -8,7 +8,7 @@ from datetime import datetime
 from enum import StrEnum
 from typing import Any
 
-from gpuyard.gpus.resources import pod_gpus
+from gpuyard.gpus.resources import gpus_in, pod_gpu_resources
 from gpuyard.kube.conditions import condition_is_true, find_condition, without_preemption
 from gpuyard.kube.objects import annotations_of, labels_of
 from gpuyard.kube.pods import PULL_REASONS, container_statuses, is_terminal
@@ -56,7 +56,8 @@ class RunState:
         exit_code: of the last attempt once the run has ended (128+n for signal n), of the first failing
             rank where it has several pods; None while it goes on, or when no process has ended. A run that
             was stopped or timed out may have 0, where its process saved and ended well.
-        gpus: asked for, over all pods that run at a time.
+        gpus: asked for, over all pods that run at a time; parts and shares of GPUs count as one each.
+        gpu_resources: the same by resource, `{"nvidia.com/mig-1g.10gb": 2}`.
         simulated: whether it has, or had, simulated GPUs.
         nodes: where its pods are or were, sorted.
         priority: its PriorityClass, if any.
@@ -71,6 +72,7 @@ class RunState:
     message: str
     exit_code: int | None
     gpus: int
+    gpu_resources: Mapping[str, int]
     simulated: bool
     nodes: tuple[str, ...]
     priority: str | None
@@ -88,6 +90,7 @@ class RunState:
             "reason": str(self.reason),
             "exit_code": self.exit_code,
             "gpus": self.gpus,
+            "gpu_resources": dict(self.gpu_resources),
             "simulated": self.simulated,
             "nodes": list(self.nodes),
             "priority": self.priority,
@@ -114,7 +117,9 @@ def run_state(
     verdict = _verdict(job, ordered, last)
     ended = verdict.state in (State.SUCCEEDED, State.FAILED, State.STOPPED)
     template = job["spec"]["template"]["spec"]
-    gpus = pod_gpus(template) * int(job["spec"].get("parallelism", 1))
+    pods_at_a_time = int(job["spec"].get("parallelism", 1))
+    resources = {name: count * pods_at_a_time for name, count in pod_gpu_resources(template).items()}
+    gpus = gpus_in(resources)
     nodes = {pod["spec"]["nodeName"] for pod in ordered if pod["spec"].get("nodeName")}
     return RunState(
         name=labels_of(job).get(LABEL_RUN) or job["metadata"]["name"],
@@ -124,6 +129,7 @@ def run_state(
         message=verdict.message,
         exit_code=_exit_code(last) if ended else None,
         gpus=gpus,
+        gpu_resources=resources,
         simulated=gpus > 0 and any(_is_simulated(pod, simulated_nodes) for pod in ordered),
         nodes=tuple(sorted(nodes)),
         priority=template.get("priorityClassName"),

@@ -314,6 +314,7 @@ def test_the_json_keys_are_the_documented_ones() -> None:
         "reason": "ExitCode",
         "exit_code": 4,
         "gpus": 2,
+        "gpu_resources": {"nvidia.com/gpu": 2},
         "simulated": False,
         "nodes": ["node-a"],
         "priority": "high",

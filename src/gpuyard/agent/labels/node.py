@@ -29,6 +29,7 @@ from gpuyard.kube.wellknown import (
     ANNOTATION_GPU_HEALTH,
     ANNOTATION_GPU_OCCUPANTS,
     ANNOTATION_NO_GPUS,
+    ANNOTATION_UNOFFERED,
     LABEL_GPU_COUNT_OF,
     LABEL_GPU_MODEL,
     LABEL_NUMA_ISLAND,
@@ -39,6 +40,9 @@ from gpuyard.kube.wellknown import (
     MIXED_MODELS,
     NVIDIA,
 )
+
+#: Of one node.
+_MAX_UNOFFERED = 4
 
 
 def node_marks(
@@ -56,6 +60,7 @@ def node_marks(
         node_labels(served, made_s),
         {
             ANNOTATION_NO_GPUS: "" if served.resources else served.detail,
+            ANNOTATION_UNOFFERED: _unoffered(served) if served.resources else "",
             ANNOTATION_GPU_DRIVER: inventory.detail if inventory.devices else "",
             ANNOTATION_GPU_HEALTH: format_faults(faults),
             ANNOTATION_GPU_OCCUPANTS: format_occupants(occupants),
@@ -65,6 +70,12 @@ def node_marks(
         _problems(faults, [occupant for occupant in occupants if occupant.pid]),
         _offers(served),
     )
+
+
+def _unoffered(served: Served) -> str:
+    more = len(served.faults) - _MAX_UNOFFERED
+    told = "; ".join(map(str, served.faults[:_MAX_UNOFFERED]))
+    return f"{told}; and {more} more" if more > 0 else told
 
 
 def _offers(served: Served) -> dict[str, dict[str, str]]:

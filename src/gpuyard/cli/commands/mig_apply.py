@@ -36,7 +36,7 @@ def command(layout: str, driver_root: Path, yes: bool, output: str | None) -> No
     from gpuyard.cli.mig_plans import print_plans
     from gpuyard.devices.mig_layout import parse_layout
     from gpuyard.local.paths import find_paths
-    from gpuyard.runs.nodes.mig import open_machine, plan
+    from gpuyard.runs.nodes.mig import open_machine, plan, unoffered_parts
 
     wanted, paths, as_json = parse_layout(layout), find_paths(os.environ), output == "json"
     with open_machine(paths, driver_root) as machine:
@@ -60,6 +60,8 @@ def command(layout: str, driver_root: Path, yes: bool, output: str | None) -> No
             )
         machine.apply([one for one in plans if one.changes])
     print_plans(plans, holders, as_json=as_json, simulated=simulated, done=True)
+    if note := unoffered_parts(plans, paths):
+        click.echo(note, err=True)
 
 
 def _ask() -> None:

@@ -42,6 +42,7 @@ def command(context: str | None, namespace: str | None, output: str | None) -> N
             "gpus_free": max(0, gpus_in(node.allocatable) - gpus_in(node.allotted)),
             "faults": [fault.to_json() for fault in node.faults],
             "occupants": [occupant.to_json() for occupant in node.occupants],
+            "unoffered": node.unoffered or None,
             "cpu_milli": node.allocatable.get("cpu", 0),
             "cpu_milli_free": node.free("cpu"),
             "memory_bytes": node.allocatable.get("memory", 0),
@@ -65,6 +66,8 @@ def command(context: str | None, namespace: str | None, output: str | None) -> N
     for node in snapshot.nodes.values():
         if node.no_gpus:
             click.echo(f"{node.name} has no GPUs to give: {node.no_gpus}")
+        if node.unoffered:
+            click.echo(f"not offered by {node.name}: {node.unoffered}")
         for fault in node.faults:
             click.echo(fault.on_node(node.name))
         for occupant in node.occupants:

@@ -44,6 +44,7 @@ def command(
 
     from gpuyard.cli.call import call
     from gpuyard.cli.output.results import age, print_json, print_table
+    from gpuyard.gpus.resources import gpus_text
     from gpuyard.runs.run import list_runs
 
     async def work(target: Target) -> tuple[list[Run], str]:
@@ -64,7 +65,7 @@ def command(
     for run in runs:
         state = run.state
         took = age(state.started_at, state.finished_at or now)
-        gpus = f"{state.gpus} (simulated)" if state.simulated and state.gpus else str(state.gpus or "")
+        gpus = gpus_text(state.gpu_resources, short=True) + (" (simulated)" if state.simulated else "")
         exit_code = "" if state.exit_code is None else str(state.exit_code)
         submitted = age(state.submitted_at, now)
         place = [run.job["metadata"]["namespace"]] if all_namespaces else []

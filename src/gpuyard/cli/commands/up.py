@@ -25,8 +25,19 @@ _REASON_WAIT_S = 2.0
 _REASON_POLL_S = 0.1
 
 
+class UpCommand(click.Command):
+    """Refuses a second --simulate, of which click would take the last without a word."""
+
+    def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
+        """As click does it, after a look at them."""
+        if sum(word.partition("=")[0] == "--simulate" for word in args) > 1:
+            raise click.UsageError("--simulate is given more than once: choose one of them.", ctx)
+        return super().parse_args(ctx, args)
+
+
 @click.command(
     "up",
+    cls=UpCommand,
     epilog="""\b
 Examples:
   gpuyard up                       # this machine's GPUs

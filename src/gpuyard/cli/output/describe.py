@@ -9,11 +9,13 @@ import click
 
 from gpuyard.cli.output.diagnoses import print_diagnoses
 from gpuyard.cli.output.results import age, duration, print_fields, print_table
+from gpuyard.gpus.resources import GPU_RESOURCE, gpus_text
 from gpuyard.gpus.use import GpuUse
 from gpuyard.kube.objects import Manifest
 from gpuyard.kube.timestamps import parse_time
 from gpuyard.runs.description import Attempt, Description
 from gpuyard.runs.run import state_and_reason
+from gpuyard.workloads.run_state import RunState
 
 
 def print_description(description: Description) -> None:
@@ -52,7 +54,7 @@ def print_description(description: Description) -> None:
 def _fields(description: Description, now: datetime) -> list[tuple[str, str]]:
     state, container = description.run.state, description.container
     limits = container.get("resources", {}).get("limits", {})
-    gpus = f"{state.gpus}{' (simulated)' if state.simulated and state.gpus else ''}"
+    gpus = gpus_text(state.gpu_resources, short=True)
     return [
         ("Name", state.name),
         ("State", state_and_reason(state)),
@@ -62,8 +64,8 @@ def _fields(description: Description, now: datetime) -> list[tuple[str, str]]:
         ("Python", description.python or ""),
         ("Image", description.image or ""),
         ("Workdir", container.get("workingDir", "")),
-        ("GPUs", gpus if state.gpus else ""),
-        ("GPU use", use_text(description.use, simulated=state.simulated) if description.use else ""),
+        ("GPUs", f"{gpus} (simulated)" if state.simulated else gpus),
+        ("GPU use", use_text(description.use, state) if description.use else ""),
         ("Limits", ", ".join(f"{name}={value}" for name, value in limits.items())),
         ("Priority", str(state.priority or "")),
         ("Nodes", ", ".join(state.nodes)),
@@ -73,9 +75,11 @@ def _fields(description: Description, now: datetime) -> list[tuple[str, str]]:
     ]
 
 
-def use_text(use: GpuUse, *, simulated: bool) -> str:
+def use_text(use: GpuUse, state: RunState) -> str:
     """`held 8 GPUs for 3h, 41% busy (peak 99%), memory 58.1 GiB each (peak 71.0 GiB), 5.2 kWh`."""
-    held = f"held {use.gpus} GPU{'' if use.gpus == 1 else 's'} for {duration(timedelta(seconds=use.held_s))}"
+    # The run's own words for what it has, where one kind is all that it has.
+    kind = next(iter(state.gpu_resources), GPU_RESOURCE) if len(state.gpu_resources) == 1 else GPU_RESOURCE
+    held = f"held {gpus_text({kind: use.gpus})} for {duration(timedelta(seconds=use.held_s))}"
     busy = "" if use.mean_percent is None else f"{use.mean_percent:.0f}% busy (peak {use.peak_percent:.0f}%)"
     memory = ""
     if use.mean_memory_mib is not None:
@@ -85,7 +89,7 @@ def use_text(use: GpuUse, *, simulated: bool) -> str:
         )
     energy = "" if use.energy_kwh is None else f"{_figures(use.energy_kwh)} kWh"
     text = ", ".join(filter(None, (held, busy, memory, energy)))
-    return text + (" (simulated)" if simulated else "")
+    return text + (" (simulated)" if state.simulated else "")
 
 
 def _figures(kwh: float) -> str:

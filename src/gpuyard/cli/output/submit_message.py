@@ -11,6 +11,7 @@ import termios
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
+from gpuyard.gpus.resources import gpus_text
 from gpuyard.workloads.command import needed_script, resolve_command, split_run
 from gpuyard.workloads.resolved_run import ResolvedRun
 
@@ -27,9 +28,9 @@ def submitted_text(run: ResolvedRun, environ: Mapping[str, str], *, simulated: b
         environ: of the shell.
         simulated: whether the GPUs there are.
     """
-    count = run.spec.gpus.count
-    gpus = f"{count} GPU{'s' if count > 1 else ''}" if count else "no GPUs"
-    text = f"Submitted {run.name} ({gpus}{', simulated' if count and simulated else ''})"
+    asked = run.spec.gpus
+    gpus = gpus_text({asked.resource: asked.count}) if asked.count else "no GPUs"
+    text = f"Submitted {run.name} ({gpus}{', simulated' if asked.count and simulated else ''})"
     text += f" with {run.script.path} from here" if run.script else _interpreter(run, environ)
     if run.host is not None and run.host.snapshot is not None:
         source = run.host.snapshot.source

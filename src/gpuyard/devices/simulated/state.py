@@ -12,8 +12,9 @@ from __future__ import annotations
 import fcntl
 import json
 import os
+import time
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -26,6 +27,8 @@ from gpuyard.devices.simulated.mig import split
 from gpuyard.regular_files import read_regular
 
 _KEYS = ("unhealthy", "mig", "processes")
+#: Whoever changes the file has done so in milliseconds.
+_LOCK_TIMEOUT_S, _LOCK_POLL_S = 5.0, 0.05
 _MAX_PID = 1 << 22  # PID_MAX_LIMIT of Linux
 _MAX_MEMORY_MIB = 1 << 30
 _MAX_REASON_LENGTH = 200
@@ -113,10 +116,37 @@ def _locked(path: Path) -> Iterator[None]:
     lock = path.with_name(f".{path.name}.lock")
     handle = os.open(lock, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW, 0o600)
     try:
-        fcntl.flock(handle, fcntl.LOCK_EX)
+        due = time.monotonic() + _LOCK_TIMEOUT_S
+        while not _lock(handle):
+            if time.monotonic() > due:
+                raise errors.DeviceError(
+                    f"{path} can't be changed: {_holder(handle)} has held {lock} for {_LOCK_TIMEOUT_S:.0f} s",
+                    remedy="end that process, or let it go on (kill -CONT) where it is stopped",
+                )
+            time.sleep(_LOCK_POLL_S)
         yield
     finally:
         os.close(handle)
+
+
+def _lock(handle: int) -> bool:
+    try:
+        fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return False
+    return True
+
+
+def _holder(handle: int) -> str:
+    """Whose lock it is, as the kernel says: `pid 4711 (gpuyard)`."""
+    inode = os.fstat(handle).st_ino
+    with suppress(OSError):
+        for line in Path("/proc/locks").read_text().splitlines():
+            fields = line.split()
+            # `1: FLOCK ADVISORY WRITE 4711 fd:01:1234 0 EOF`; who waits has an arrow in the second place.
+            if fields[1] == "FLOCK" and fields[5].rpartition(":")[2] == str(inode):
+                return f"pid {fields[4]} ({Path(f'/proc/{fields[4]}/comm').read_text().strip()})"
+    return "another process"
 
 
 def write_splits(path: Path, plans: Iterable[GpuPlan]) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Sequence
 from dataclasses import replace
 
 from gpuyard.explain.causes import Cause
@@ -15,9 +16,10 @@ from gpuyard.explain.plans import ChangeSet
 from gpuyard.explain.run_objects import RunObjects
 from gpuyard.explain.steps.devices import SEE_PLUGIN, mend
 from gpuyard.explain.steps.spread import find_spread_label
+from gpuyard.gpus.faults import no_gpus_text, says_health, without_gpus_remedy
 from gpuyard.kube.conditions import find_condition, without_preemption
 from gpuyard.kube.nodes import not_ready_text
-from gpuyard.kube.objects import Manifest, key_of
+from gpuyard.kube.objects import Manifest, key_of, labels_of
 from gpuyard.kube.pods import container_statuses, is_terminal
 from gpuyard.kube.wellknown import TAINT_UNREACHABLE
 from gpuyard.scheduling.fit import Cordoned, NotReady
@@ -117,7 +119,7 @@ def find_nodes(objects: RunObjects, explanation: Explanation | None) -> Finding 
     if explanation.blocker is Blocker.VOLUMES:
         return None  # the next step's
     step = Step.DEVICES if explanation.blocker in (Blocker.UNHEALTHY, Blocker.NO_GPUS) else Step.NODES
-    remedies = tuple(_remedies(explanation))
+    remedies = tuple(_remedies(explanation, objects.nodes))
     evidence = [*explanation.node_lines(), *_agent_lines(objects, explanation), *_incomplete(explanation)]
     if objects.pod is None:
         evidence.append("its Job has no pod yet: what the API server adds to pods isn't looked at")
@@ -234,7 +236,7 @@ def _owner(explanation: Explanation) -> Owner | None:
     return Owner("Node", nearest.name)
 
 
-def _remedies(explanation: Explanation) -> list[Remedy]:
+def _remedies(explanation: Explanation, known: Sequence[Manifest]) -> list[Remedy]:
     remedies = [_remedy(plan) for plan in explanation.plans]
     for node in explanation.nodes:
         if len(node.misfits) == 1 and isinstance(node.misfits[0], Cordoned):
@@ -247,7 +249,8 @@ def _remedies(explanation: Explanation) -> list[Remedy]:
             remedies.append(Remedy(back, By.OPERATOR, command, yard_text=_RESTART_YARD))
             break
     if explanation.blocker is Blocker.NO_GPUS:
-        remedies.append(_SIMULATE)
+        split = next((node for node in known if no_gpus_text(node) and says_health(labels_of(node))), None)
+        remedies.append(replace(SEE_PLUGIN, yard_text=without_gpus_remedy(split)) if split else _SIMULATE)
     elif explanation.blocker is Blocker.UNHEALTHY and not any(
         node.faults or node.occupants for node in explanation.nodes
     ):

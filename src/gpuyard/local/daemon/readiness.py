@@ -10,6 +10,7 @@ from gpuyard import errors
 from gpuyard.client.informer import Informer
 from gpuyard.devices.amd.gpus import has_gpus
 from gpuyard.devices.simulated.simulation import parse_simulation
+from gpuyard.gpus.faults import no_gpus_text
 from gpuyard.gpus.resources import gpu_capacity, is_gpu
 from gpuyard.kube.conditions import condition_is_true
 from gpuyard.kube.objects import ObjectKey, labels_of
@@ -66,10 +67,14 @@ class Readiness:
         return node is not None and condition_is_true(node, "Ready")
 
     def _shows_gpus(self) -> bool:
-        """Whether the node shows the GPUs that this start is to have, and none of an earlier one."""
+        """Whether the node shows the GPUs that this start is to have, and none of an earlier one; or why it
+        gets none."""
         node = self._nodes.objects[ObjectKey("", self._node)]
         labels = labels_of(node)
         shown = gpu_capacity(node)
+        # The kubelet has taken away what the agent of the last start said there.
+        if no_gpus_text(node) and not any(shown.values()):
+            return True
         if self._simulate:
             wanted = parse_simulation(self._simulate)
             # Until the plugins have registered, the node still shows what the last start left in the store.

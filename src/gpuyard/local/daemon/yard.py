@@ -108,7 +108,12 @@ class Yard:
         """Starts the parts one after another, waits for `stop`, and ends them in the reverse order."""
         async with Parts() as parts:
             store = await self._open_store(parts)
-            settings = load_settings(self._paths.settings).chosen(self._choices)
+            kept = load_settings(self._paths.settings)
+            settings = kept.chosen(self._choices)
+            if kept.simulate and kept.simulate.lower() != settings.simulate.lower():
+                # What was said of the former GPUs, their faults and their splits, isn't meant for these.
+                self._paths.simulated_health.unlink(missing_ok=True)
+                log.info("%s is removed: it was about %s", self._paths.simulated_health, kept.simulate)
             running = RunningFile(self._paths.running, self.node)
             devices = await self._start_devices(parts, settings, running)
             search_path = os.environ.get("PATH", os.defpath)

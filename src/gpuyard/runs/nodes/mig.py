@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+from collections.abc import Iterable
 from contextlib import AbstractContextManager
 from pathlib import Path
 
@@ -27,6 +29,22 @@ def open_machine(paths: YardPaths, driver_root: Path) -> AbstractContextManager[
     from gpuyard.devices.simulated.simulation import parse_simulation
 
     return simulated_machine(parse_simulation(settings.simulate), running.node, paths.simulated_health)
+
+
+def unoffered_parts(plans: Iterable[GpuPlan], paths: YardPaths) -> str:
+    """What to do where the yard of this machine doesn't offer the parts that were made; empty else."""
+    made = any(one.create or one.keep for one in plans)
+    if not made or load_running(paths.running) is None:
+        return ""
+    settings = load_settings(paths.settings)
+    configured = (json.loads(settings.gpu_config or "{}").get("flags") or {}).get("migStrategy")
+    if (configured or settings.mig_strategy) != "none":
+        return ""
+    how = "with flags.migStrategy: mixed in its --gpu-config" if configured else "--mig-strategy mixed"
+    return (
+        "The yard's MIG strategy is none, so it offers neither these parts nor their GPUs: "
+        f"`gpuyard down --keep`, then `gpuyard up` {how}"
+    )
 
 
 async def plan(

@@ -8,10 +8,10 @@ from pathlib import Path
 from gpuyard import errors
 from gpuyard.advice import advice
 from gpuyard.devices.simulated.fault_injection import set_fault
-from gpuyard.gpus.faults import ECC, HOT, LOST, GpuFault, node_faults, xid
-from gpuyard.gpus.resources import capacity_gpus, has_simulated_gpus
+from gpuyard.gpus.faults import ECC, HOT, LOST, RAS, GpuFault, node_faults, xid
+from gpuyard.gpus.resources import capacity_gpus, has_simulated_gpus, vendors_of
 from gpuyard.kube.objects import NODES, Manifest, labels_of
-from gpuyard.kube.wellknown import LABEL_GPU_COUNT
+from gpuyard.kube.wellknown import AMD, LABEL_GPU_COUNT
 from gpuyard.runs.target import Target
 
 RECOVERED = "recovered"
@@ -56,10 +56,11 @@ async def put_fault(target: Target, file: Path, gpu: int, reason: str) -> tuple[
         reason: empty to take it away.
 
     Raises:
-        UsageError: there is no such GPU, or it is a real one.
+        UsageError: there is no such GPU, it is a real one, or GPUs of its maker have no such fault.
         YardError: the node doesn't follow.
     """
     node = await _simulated_node(target, gpu)
+    reason = for_maker(node, gpu, reason)
     before = _fault_of(node, gpu)
     set_fault(file, gpu, before.uuid if before else "", reason)
     for _ in range(_MAX_LOOKS):
@@ -72,6 +73,22 @@ async def put_fault(target: Target, file: Path, gpu: int, reason: str) -> tuple[
         f"the file {file} has the fault, and the yard's node doesn't say so",
         remedy="see `gpuyard doctor`, and daemon.log in the data folder",
     )
+
+
+def for_maker(node: Manifest, gpu: int, reason: str) -> str:
+    """The fault as the GPU's maker has it.
+
+    Raises:
+        UsageError: it is an XID, which are NVIDIA's, and the GPU isn't.
+    """
+    if vendors_of([node]) != {AMD}:
+        return reason
+    if reason.startswith(xid(0)[:-1]):
+        raise errors.UsageError(
+            f"{reason} is a fault of NVIDIA's GPUs, and GPU {gpu} is AMD's, whose driver has no XIDs",
+            remedy="give lost, hot or ecc: `gpuyard node fault --gpu N --xid ecc`",
+        )
+    return RAS if reason == ECC else reason
 
 
 async def _simulated_node(target: Target, gpu: int) -> Manifest:

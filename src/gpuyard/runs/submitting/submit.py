@@ -11,6 +11,7 @@ from datetime import UTC, datetime
 from gpuyard import errors
 from gpuyard.advice import advice
 from gpuyard.client.server_version import check_version
+from gpuyard.gpus.faults import without_gpus_remedy
 from gpuyard.kube.objects import NODES, PODS, PRIORITY_CLASSES, Manifest, Resource, key_of
 from gpuyard.runs.notices import Notice, Notify
 from gpuyard.runs.submitting.creation import create_run
@@ -194,10 +195,8 @@ async def _refuse_misfit(target: Target, job: Manifest, nodes: Sequence[Manifest
         return
     remedy = advice("--wait submits it all the same, for when such a node comes")
     if explanation.blocker is Blocker.NO_GPUS and target.is_yard:
-        remedy = (
-            "this yard has no GPUs: `gpuyard up --simulate H100:8` simulates some; "
-            f"`gpuyard status` says why. {remedy}"
-        )
+        has_none = f"this yard has no GPUs to give: {without_gpus_remedy(nodes[0])}" if nodes else ""
+        remedy = f"{has_none}; `gpuyard status` says why. {remedy}"
     raise errors.UsageError("\n".join(explanation.lines()), remedy=remedy)
 
 

@@ -8,7 +8,7 @@ import pytest
 
 from gpuyard.cli.output.submit_message import stdin_has_data, submitted_text, torch_note
 from gpuyard.workloads.resolved_run import CodeSnapshot, HostContext, ResolvedRun
-from gpuyard.workloads.spec.gpu_request import GpuRequest
+from gpuyard.workloads.spec.gpu_request import parse_gpus
 from gpuyard.workloads.spec.run_spec import RunSpec
 
 OWN = f"{sys.prefix}/bin/python"
@@ -21,11 +21,17 @@ def text(spec: RunSpec, python: str, *, simulated: bool = False, **environ: str)
 
 
 @pytest.mark.parametrize(
-    ("count", "simulated", "said"),
-    [(0, True, "(no GPUs)"), (1, False, "(1 GPU)"), (2, True, "(2 GPUs, simulated)")],
+    ("gpus", "simulated", "said"),
+    [
+        ("0", True, "(no GPUs)"),
+        ("1", False, "(1 GPU)"),
+        ("2", True, "(2 GPUs, simulated)"),
+        ("1g.10gb:2", False, "(2 parts 1g.10gb)"),
+        ("shared", True, "(1 share of a GPU, simulated)"),
+    ],
 )
-def test_gpus(count: int, simulated: bool, said: str) -> None:
-    spec = RunSpec(run=("true",), gpus=GpuRequest(count))
+def test_gpus(gpus: str, simulated: bool, said: str) -> None:
+    spec = RunSpec(run=("true",), gpus=parse_gpus(gpus))
     assert text(spec, "true", simulated=simulated) == f"Submitted train-x {said}"
 
 

@@ -1,3 +1,4 @@
+import fcntl
 import json
 import os
 import threading
@@ -8,6 +9,7 @@ import pytest
 
 from gpuyard import errors
 from gpuyard.devices.inventory import Inventory
+from gpuyard.devices.simulated import state
 from gpuyard.devices.simulated.simulation import parse_simulation, simulate
 from gpuyard.devices.simulated.state import SimulatedProcess, SimulatedState, change_state, read_state
 
@@ -133,3 +135,21 @@ def test_of_many_mistakes_the_first_are_told(tmp_path: Path) -> None:
     mistakes = read_state(file, made())[1]
     assert len(mistakes) == 33 and max(map(len, mistakes)) <= 500
     assert mistakes[-1] == "and 4968 more mistakes"
+
+
+def test_a_lock_that_is_held_is_waited_for_and_its_holder_named(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(state, "_LOCK_TIMEOUT_S", 0.1)
+    file = tmp_path / "health.json"
+    handle = os.open(tmp_path / ".health.json.lock", os.O_RDWR | os.O_CREAT, 0o600)
+    try:
+        fcntl.flock(handle, fcntl.LOCK_EX)
+        with pytest.raises(errors.DeviceError, match=rf"pid {os.getpid()} \(.+\) has held") as raised:
+            state.change_state(file, lambda raw: raw.update(mig={}))
+        assert "kill -CONT" in raised.value.remedy
+        assert not file.exists()
+    finally:
+        os.close(handle)
+    state.change_state(file, lambda raw: raw.update(mig={}))
+    assert file.exists()
