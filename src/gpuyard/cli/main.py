@@ -198,9 +198,11 @@ def main() -> NoReturn:
         click.echo("  set HOME to a folder that you may write", err=True)
         code = 1
     except errors.GpuyardError as error:
-        click.echo(f"Error: {error.message}", err=True)
+        from gpuyard.cli.output.results import print_wrapped
+
+        print_wrapped(f"Error: {error.message}", err=True)
         if error.remedy:
-            click.echo(f"  {error.remedy}", err=True)
+            print_wrapped(f"  {error.remedy}", rest="", err=True)
         code = error.exit_code
     _give_up_output()
     _leave(code if isinstance(code, int) else 0)

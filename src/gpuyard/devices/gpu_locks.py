@@ -38,6 +38,7 @@ _PLACES = (Path("/run/lock"), Path("/dev/shm"), Path("/tmp"))
 _EVERYBODYS_MODE = stat.S_ISVTX | 0o007
 _PREFIX, _NEW = "gpuyard.", ".gpuyard-new."
 _MAX_BYTES = 4096
+_OLD_S = 3600.0
 #: Of an open: it doesn't say whether the file counts.
 _CANT_LOOK = (errno.EMFILE, errno.ENFILE, errno.ENOMEM)
 _MAX_LENGTH = 200
@@ -86,6 +87,7 @@ class GpuLocks:
         self._yard = yard_id(home)
         self._clock = clock
         self._descriptors: dict[str, int] = {}
+        self._is_swept = False
 
     def take(self, gpu: str, run: str) -> None:
         """Locks a GPU, unless this object has it already.
@@ -191,8 +193,13 @@ class GpuLocks:
         return hold is not None and self.is_own(hold)
 
     def _remove_left_overs(self, gpu: str) -> None:
-        """Files of this user's that nobody holds any more: they were locked before they had their names."""
-        for path in self._files(gpu):
+        """Files of this user's that nobody holds any more: they were locked before they had their names.
+
+        The first time of all GPUs: those that yards were killed with may never be there again.
+        """
+        files = self._files(gpu) if self._is_swept else [*_entries(self._folder), *_old_new(self._folder)]
+        self._is_swept = True
+        for path in files:
             with suppress(OSError):
                 if path.lstat().st_uid == os.geteuid() and _hold(path) is None:
                     path.unlink(missing_ok=True)
@@ -268,6 +275,20 @@ def _stem(gpu: str) -> str:
 def _entries(folder: Path) -> Iterator[Path]:
     with os.scandir(folder) as entries:
         yield from [Path(entry.path) for entry in entries if entry.name.startswith(_PREFIX)]
+
+
+def _old_new(folder: Path) -> list[Path]:
+    """Files that got no name of a GPU, and won't any more: who makes one needs it for a moment."""
+    with os.scandir(folder) as entries:
+        found = [Path(entry.path) for entry in entries if entry.name.startswith(_NEW)]
+    return [path for path in found if (made_s := _changed_s(path)) and time.time() - made_s > _OLD_S]
+
+
+def _changed_s(path: Path) -> float | None:
+    try:
+        return path.lstat().st_mtime
+    except OSError:
+        return None
 
 
 def _owner(path: Path) -> int | None:

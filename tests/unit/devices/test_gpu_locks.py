@@ -120,6 +120,22 @@ def test_what_a_killed_yard_leaves_is_in_nobodys_way_and_is_removed(folder: Path
         assert len(list(folder.iterdir())) == 1
 
 
+def test_left_overs_of_gpus_that_nobody_takes_go_too(folder: Path) -> None:
+    killed_yard(folder)
+    old, new = folder / ".gpuyard-new.1", folder / ".gpuyard-new.2"
+    for path in (old, new, folder / "others.lock"):
+        path.touch()
+    os.utime(old, (0, 0))
+    with closing(yard(folder, "/a")) as one, closing(yard(folder, "/b")) as other:
+        one.take("GPU-held", "train")
+        assert homes(folder) == [] and not old.exists()
+        other.take(OTHER, "mine")
+        # What somebody holds stays, what may be about to be locked, and what isn't ours.
+        assert homes(folder, "GPU-held") == ["/a"]
+        assert new.exists() and (folder / "others.lock").exists()
+        assert len(list(folder.glob("gpuyard.*"))) == 2
+
+
 def test_of_many_at_the_same_moment_one_has_it(folder: Path) -> None:
     yards = [yard(folder, f"/{number}") for number in range(8)]
 

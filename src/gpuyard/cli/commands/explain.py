@@ -40,7 +40,7 @@ def command(
     process ended; with the proof, whose it is, and the smallest change that would let it go on."""
     from gpuyard.cli.call import call
     from gpuyard.cli.options.registry import registry_environ
-    from gpuyard.cli.output.results import print_json
+    from gpuyard.cli.output.results import print_json, print_wrapped
     from gpuyard.runs.explaining.explanation import explain_with_output
     from gpuyard.runs.explaining.job_or_pod import find_run_job_or_pod
 
@@ -54,9 +54,9 @@ def command(
         print_json(answer.to_json())
         return
     for line in answer.lines():
-        click.echo(line)
+        print_wrapped(line)
     if answer.run.state.state in ("failed", "stopped") and answer.run.state.exit_code is not None:
-        click.echo(f"its output: {logs}")
+        print_wrapped(f"its output: {logs}")
 
 
 def _logs_command(target: Target, name: str, answer: Answer) -> str:

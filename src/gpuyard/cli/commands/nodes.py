@@ -18,7 +18,7 @@ def command(context: str | None, namespace: str | None, output: str | None) -> N
     import asyncio
 
     from gpuyard.cli.call import call
-    from gpuyard.cli.output.results import print_json, print_table
+    from gpuyard.cli.output.results import print_json, print_table, print_wrapped
     from gpuyard.gpus.resources import gpus_in
     from gpuyard.kube.objects import NODES, PODS
     from gpuyard.kube.wellknown import LABEL_GPU_MODEL, LABEL_SIMULATED
@@ -62,16 +62,16 @@ def command(context: str | None, namespace: str | None, output: str | None) -> N
     )
     for row in found:
         if not row["ready"]:
-            click.echo(f"{row['name']} is {row['not_ready']}")
+            print_wrapped(f"{row['name']} is {row['not_ready']}")
     for node in snapshot.nodes.values():
         if node.no_gpus:
-            click.echo(f"{node.name} has no GPUs to give: {node.no_gpus}")
+            print_wrapped(f"{node.name} has no GPUs to give: {node.no_gpus}")
         if node.unoffered:
-            click.echo(f"not offered by {node.name}: {node.unoffered}")
+            print_wrapped(f"not offered by {node.name}: {node.unoffered}")
         for fault in node.faults:
-            click.echo(fault.on_node(node.name))
+            print_wrapped(fault.on_node(node.name))
         for occupant in node.occupants:
-            click.echo(occupant.on_node(node.name))
+            print_wrapped(occupant.on_node(node.name))
 
 
 def _row(node: Mapping[str, Any]) -> list[str]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import os
+import re
 import sys
 from collections.abc import Sequence
 from datetime import datetime, timedelta
@@ -16,6 +17,7 @@ from gpuyard.cli.output.terminal_text import plain
 _GAP = "   "
 #: Cells aren't cut to less.
 _LEAST = 10
+_WORD = re.compile(r"(?<=: )(?:kubectl|gpuyard) [^;,]*[;,]?|(?:`[^`]*`|\S)+")
 
 
 def print_json(value: object) -> None:
@@ -31,6 +33,41 @@ def print_json(value: object) -> None:
         text = json.dumps(value, indent=2).encode() + b"\n"
     sys.stdout.buffer.write(text)
     sys.stdout.buffer.flush()
+
+
+def print_wrapped(text: str, *, first: str = "", rest: str = "    ", err: bool = False) -> None:
+    """Prints lines of text, broken between words where a terminal is too narrow; whole ones into a pipe.
+
+    Args:
+        text: one line, or several.
+        first: before each line.
+        rest: before what had to be broken off; lines that are indented are so further.
+        err: on standard error.
+    """
+    stream = sys.stderr if err else sys.stdout
+    columns = terminal_columns(stream) if stream.isatty() else None
+    for line in text.split("\n"):
+        bare = line.lstrip(" ")
+        indent = line[: len(line) - len(bare)]
+        lines = [first + line] if columns is None else wrap(bare, columns, first + indent, rest + indent)
+        click.echo("\n".join(lines), err=err)
+
+
+def wrap(text: str, columns: int, first: str = "", rest: str = "") -> list[str]:
+    """The text in lines of at most so many columns, as far as its words are shorter than those.
+
+    A command stays in one piece, so that it can be copied: in backquotes, or after a colon.
+    """
+    # As it will be seen: control characters are written out.
+    lines: list[str] = []
+    line, is_begun = first, False
+    for word in _WORD.findall(plain(text)):
+        if is_begun and len(line) + 1 + len(word) > columns:
+            lines.append(line)
+            line, is_begun = rest, False
+        line += f" {word}" if is_begun else word
+        is_begun = True
+    return [*lines, line]
 
 
 def print_table(

@@ -8,7 +8,7 @@ from datetime import UTC, datetime
 from itertools import accumulate
 
 from gpuyard.cli.output.gpu_tables import GpuTable, gpu_table, memory, node_table, percent, run_table, watts
-from gpuyard.cli.output.terminal_text import plain
+from gpuyard.cli.output.results import wrap
 from gpuyard.runs.nodes.fleet import Fleet
 from gpuyard.runs.nodes.gpu_node import GpuLoad, sum_load
 
@@ -40,7 +40,7 @@ def top_lines(fleet: Fleet, sort: str, columns: int, rows: int | None = None) ->
         columns: no line is longer.
         rows: of the screen; None to leave nothing out.
     """
-    notes = _notes(fleet)
+    notes = [line for note in _notes(fleet) for line in wrap(note, columns)]
     blocks = [[line[:columns] for line in _summary(fleet)]]
     tables = _tables(fleet, sort)
     room = None if rows is None else rows - len(blocks[0]) - len(notes) - 2 * len(tables) - bool(notes)
@@ -49,7 +49,7 @@ def top_lines(fleet: Fleet, sort: str, columns: int, rows: int | None = None) ->
         blocks.append(table.lines(columns, most))
     starts = list(accumulate((len(block) + 1 for block in blocks), initial=0))
     if notes:
-        blocks.append([note[:columns] for note in notes])
+        blocks.append([note[:columns] for note in notes])  # A word may be longer.
     lines = [line for block in blocks for line in (*block, "")][:-1]
     return TopFrame(lines, starts[1 : 1 + len(tables)])
 
@@ -121,4 +121,4 @@ def _notes(fleet: Fleet) -> list[str]:
     """What no table has room for."""
     if not fleet.nodes:
         return ["No node has GPUs."]
-    return [plain(fleet.partial)] if fleet.partial else []
+    return [fleet.partial] if fleet.partial else []

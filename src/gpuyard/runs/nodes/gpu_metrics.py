@@ -32,6 +32,8 @@ _MEASURED = {
 }
 #: More than a node has. What is drawn and compared grows with their square.
 _MAX_GPUS = 128
+#: Of one GPU: more than there is room for on any.
+_MAX_PARTS = 16
 _MIG = {"enabled": "on", "disabled": "off"}
 
 
@@ -73,7 +75,8 @@ def _gpu(
     own = [sample for sample in samples if not sample.labels.get("GPU_I_ID")]
     parts: dict[str, list[MetricSample]] = {}
     for sample in samples:
-        if part := sample.labels.get("GPU_I_ID"):
+        part = sample.labels.get("GPU_I_ID")
+        if part and (part in parts or len(parts) < _MAX_PARTS):
             parts.setdefault(part, []).append(sample)
     info = next((sample.labels for sample in own if sample.name == _INFO), {})
     return NodeGpu(

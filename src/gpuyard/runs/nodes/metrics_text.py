@@ -13,6 +13,10 @@ _ESCAPED = re.compile(r"\\(.)")
 _UNESCAPED = {"n": "\n", "\\": "\\", '"': '"'}
 
 
+#: More than the agent of any node has; what comes after isn't read.
+_MAX_SAMPLES = 100_000
+
+
 @dataclass(frozen=True)
 class MetricSample:
     """One value of a metric, and the labels that tell it from the others."""
@@ -28,7 +32,7 @@ def parse_metrics(text: str) -> list[MetricSample]:
     Lines that are none are left out: what is no answer of an agent has no samples. So are values that are no
     number of anything (`NaN`, `+Inf`).
     """
-    samples = []
+    samples: list[MetricSample] = []
     # Only this ends a line: a label may have what `splitlines` takes for an end, such as U+2028.
     for line in text.split("\n"):
         if line.startswith("#") or not (found := _LINE.fullmatch(line)):
@@ -38,6 +42,8 @@ def parse_metrics(text: str) -> list[MetricSample]:
             value = float(written)
         except ValueError:
             continue
+        if len(samples) == _MAX_SAMPLES:
+            break
         if math.isfinite(value):
             samples.append(MetricSample(name, _labels(labels or ""), value))
     return samples

@@ -21,6 +21,8 @@ from gpuyard.cli.output.results import (
     print_fields,
     print_json,
     print_table,
+    print_wrapped,
+    wrap,
 )
 
 HEADER = ("NAME", "MESSAGE", "STATE")
@@ -199,3 +201,19 @@ def test_what_is_there_is_never_nothing(size: int, text: str) -> None:
 def test_json_of_a_name_that_is_no_text(capfdbinary: pytest.CaptureFixture[bytes]) -> None:
     print_json({"folder": "/a\udcff"})
     assert json.loads(capfdbinary.readouterr().out) == {"folder": "/a\udcff"}
+
+
+def test_lines_are_broken_between_words_and_not_within_commands() -> None:
+    text = "node vm: 0 GPUs, needs 2 (`gpuyard up --simulate H100:8` simulates): kubectl get pods -A; then"
+    lines = wrap(text, 30, "→ ", "    ")
+    assert " ".join(line.removeprefix("→ ").strip() for line in lines) == text
+    assert "    (`gpuyard up --simulate H100:8`" in lines and "    kubectl get pods -A; then" in lines
+    assert all(len(line) <= 30 for line in lines if "`" not in line)
+    assert wrap("short", 30, "→ ", "    ") == ["→ short"]
+    assert wrap("", 30, "→ ") == ["→ "]
+    assert wrap("one `unpaired", 5) == ["one", "`unpaired"]
+
+
+def test_a_pipe_gets_whole_lines(capsys: pytest.CaptureFixture[str]) -> None:
+    print_wrapped("a " * 100 + "end\n  b", first="- ")
+    assert capsys.readouterr().out == "- " + "a " * 100 + "end\n-   b\n"

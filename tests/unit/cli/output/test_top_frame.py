@@ -1,3 +1,5 @@
+from dataclasses import replace
+
 import pytest
 
 from gpuyard.cli.output.top_frame import top_lines
@@ -51,6 +53,13 @@ def test_the_busiest_come_first_where_that_is_wanted() -> None:
 def test_a_node_that_says_nothing_is_shown_as_such() -> None:
     lines = top_lines(fleet(1, 1, unread=1), "util", 120).lines
     assert any("x-0" in line and "no metrics: its agent doesn't answer" in line for line in lines)
+
+
+def test_what_is_wrong_is_said_to_its_end() -> None:
+    said = "the API doesn't answer: the yard is stopped; start it with `gpuyard up` and look into daemon.log"
+    frame = top_lines(replace(fleet(1, 1), partial=said), "node", 40, 24)
+    assert max(map(len, frame.lines)) <= 40 and len(frame.lines) <= 24
+    assert said in " ".join(frame.lines)
 
 
 def test_the_summary_counts() -> None:

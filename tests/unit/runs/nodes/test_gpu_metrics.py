@@ -19,6 +19,9 @@ def test_what_a_whole_gpu_does_and_whose_it_is() -> None:
 def test_an_agent_that_tells_of_thousands_is_cut_short() -> None:
     text = "".join(f'gpuyard_gpu_info{{gpu="{n}",UUID="GPU-{n}"}} 1\n' for n in range(5000))
     assert [gpu.index for gpu in gpus_of(parse_metrics(text * 2))] == list(range(128))
+    text = "".join(f'gpuyard_mig_instance_info{{gpu="0",UUID="GPU",GPU_I_ID="{n}"}} 1\n' for n in range(500))
+    (gpu,) = gpus_of(parse_metrics(text * 2))
+    assert [part.gi_id for part in gpu.parts] == [str(n) for n in range(16)]
 
 
 def test_whose_pod_cannot_be_seen_is_named_by_it() -> None:

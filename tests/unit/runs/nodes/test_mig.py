@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 
 from gpuyard import errors
+from gpuyard.devices import gpu_locks
 from gpuyard.devices.mig_layout import parse_layout
 from gpuyard.local.paths import YardPaths, find_paths
 from gpuyard.local.settings import RunningYard, Settings, save_running, save_settings
@@ -17,8 +18,9 @@ NOWHERE = Path("/nonexistent/kubelet.sock")
 
 
 @pytest.fixture
-def paths(tmp_path: Path) -> Iterator[YardPaths]:
-    """The folders of a yard that doesn't run."""
+def paths(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[YardPaths]:
+    """The folders of a yard that doesn't run, on a machine where no other has locked a GPU."""
+    monkeypatch.setattr(gpu_locks, "find_lock_folder", lambda: None)
     paths = find_paths({"GPUYARD_HOME": str(tmp_path / "home")})
     paths.make_folders()
     yield paths
