@@ -279,16 +279,14 @@ def _entries(folder: Path) -> Iterator[Path]:
 
 def _old_new(folder: Path) -> list[Path]:
     """Files that got no name of a GPU, and won't any more: who makes one needs it for a moment."""
+    before_s = time.time() - _OLD_S
+    old = []
     with os.scandir(folder) as entries:
-        found = [Path(entry.path) for entry in entries if entry.name.startswith(_NEW)]
-    return [path for path in found if (made_s := _changed_s(path)) and time.time() - made_s > _OLD_S]
-
-
-def _changed_s(path: Path) -> float | None:
-    try:
-        return path.lstat().st_mtime
-    except OSError:
-        return None
+        for entry in entries:
+            with suppress(OSError):
+                if entry.name.startswith(_NEW) and entry.stat(follow_symlinks=False).st_mtime < before_s:
+                    old.append(Path(entry.path))
+    return old
 
 
 def _owner(path: Path) -> int | None:
