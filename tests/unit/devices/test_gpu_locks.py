@@ -255,10 +255,10 @@ def another_user() -> Iterator[None]:
 @as_root
 def test_another_user_can_neither_make_a_left_over_count_nor_take_a_lock_away(folder: Path) -> None:
     left = folder / f"gpuyard.{GPU}.left"
-    left.write_text(json.dumps({"home": "/root/a", "run": "train", "since": ""}))
-    left.chmod(0o644)
     with closing(yard(folder, "/b")) as one, ExitStack() as stack:
         one.take(OTHER, "mine")
+        left.write_text(json.dumps({"home": "/root/a", "run": "train", "since": ""}))
+        left.chmod(0o644)
         (own,) = folder.glob(f"gpuyard.{OTHER}.*")
         with another_user():
             for path in (left, own):
