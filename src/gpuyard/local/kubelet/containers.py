@@ -15,7 +15,7 @@ from typing import Any
 from gpuyard import errors, launcher
 from gpuyard.kube.objects import CONFIG_MAPS, SECRETS, Manifest, Resource, key_of, uid_of
 from gpuyard.kube.quantity import to_int, to_milli
-from gpuyard.kube.wellknown import AMD, ENV_CUDA_INDEXES, ENV_GPUS, ENV_SIMULATED
+from gpuyard.kube.wellknown import AMD, ENV_CUDA_INDEXES, ENV_GPUS, ENV_SIMULATED, NVIDIA
 from gpuyard.local.kubelet.context import KubeletContext
 from gpuyard.local.kubelet.devices.manager import ContainerAllocation
 from gpuyard.local.kubelet.environment import (
@@ -73,8 +73,7 @@ async def start_container(
     quantities = context.node.allocatable_quantities
     own = own_environment(pod, container, sources, quantities, {**ground, **allocation.envs})
     # As in a cluster CDI comes last: it says that nothing else is to hand GPUs over.
-    hides_amd = any(name.startswith(f"{AMD}/") for name in context.devices.resources())
-    composed = compose(ground, allocation.envs, own, master_port, hides_amd=hides_amd)
+    composed = compose(ground, allocation.envs, own, master_port, **_what_is_hidden(context))
     environment = {**composed, **dict(edits.env)}
     folder = PodFolder(context.pods_dir / uid_of(pod))
     volumes = container_volumes(pod["spec"], container, folder.volumes, can_mount=applied.mounts)
@@ -96,6 +95,14 @@ async def start_container(
         held=context.devices.lock_descriptors(allocation),
     )
     return await context.runtimes.start(folder.attempt(container["name"], attempt), spec)
+
+
+def _what_is_hidden(context: KubeletContext) -> dict[str, bool]:
+    """Whose GPUs a container that wasn't given any might see, as `compose` takes it."""
+    makers = {name.partition("/")[0] for name in context.devices.resources()}
+    # Those that the yard doesn't give out, too, as beside simulated ones.
+    has_nvidia = NVIDIA in makers or Path("/dev/nvidiactl").exists()
+    return {"hides_nvidia": has_nvidia, "hides_amd": AMD in makers}
 
 
 def _argv(container: Mapping[str, Any], environment: Mapping[str, str], *, in_image: bool) -> list[str]:

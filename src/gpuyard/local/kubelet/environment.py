@@ -105,6 +105,7 @@ def compose(
     own: Mapping[str, str],
     master_port: int,
     *,
+    hides_nvidia: bool,
     hides_amd: bool,
 ) -> dict[str, str]:
     """The whole environment, last wins: base, device plugins, the pod's own, and again which GPUs it has.
@@ -112,14 +113,16 @@ def compose(
     A pod can't widen what it was allotted: without GPUs it sees none, whatever it says, and one that was
     given an MPS daemon, with its limits, has that and no other. A plugin that sets
     only NVIDIA_VISIBLE_DEVICES expects a container toolkit to hide the rest; a process has only CUDA's. AMD
-    GPUs that ROCm has no name for have HIP's indexes alone: their device nodes decide. Where there are no AMD
-    GPUs to hide (`hides_amd`) nothing is said of them: some programs, such as Ray, refuse HIP's variable
-    beside another value of CUDA's.
+    GPUs that ROCm has no name for have HIP's indexes alone: their device nodes decide. Where there are no
+    GPUs of a maker to hide (`hides_amd`, `hides_nvidia`) nothing is said of them to who has another's: some
+    programs, such as Ray, refuse HIP's variable beside another value of CUDA's.
     """
     visible = allocated.get(NVIDIA_VISIBLE_DEVICES, "void")
     usable = allocated.get(CUDA_VISIBLE_DEVICES, "" if visible == "void" else visible)
     port = {} if PET_MASTER_PORT in own else {PET_MASTER_PORT: str(master_port)}
-    gpus = {NVIDIA_VISIBLE_DEVICES: visible, CUDA_VISIBLE_DEVICES: usable}
+    gpus = {NVIDIA_VISIBLE_DEVICES: visible}
+    if hides_nvidia or usable or HIP_VISIBLE_DEVICES not in allocated:
+        gpus[CUDA_VISIBLE_DEVICES] = usable
     if hides_amd and HIP_VISIBLE_DEVICES not in allocated:
         gpus |= {ROCR_VISIBLE_DEVICES: "", HIP_VISIBLE_DEVICES: ""}
     fixed = {*_VISIBLE, ENV_SHARES, *(allocated.keys() & {CUDA_MPS_PIPE_DIRECTORY})}

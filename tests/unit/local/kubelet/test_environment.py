@@ -162,7 +162,7 @@ def test_referenced_names() -> None:
 def test_the_allocation_decides_which_gpus_are_seen(
     allocated: Mapping[str, str], nvidia: str, cuda: str, own: Mapping[str, str]
 ) -> None:
-    found = compose({"PATH": "/bin"}, allocated, own, 29500, hides_amd=True)
+    found = compose({"PATH": "/bin"}, allocated, own, 29500, hides_nvidia=True, hides_amd=True)
     assert (found["NVIDIA_VISIBLE_DEVICES"], found["CUDA_VISIBLE_DEVICES"]) == (nvidia, cuda)
 
 
@@ -179,23 +179,40 @@ def test_the_allocation_decides_which_gpus_are_seen(
 def test_the_allocation_decides_which_gpus_rocm_sees(
     allocated: Mapping[str, str], rocr: str | None, hip: str, own: Mapping[str, str]
 ) -> None:
-    found = compose({"PATH": "/bin"}, allocated, own, 29500, hides_amd=True)
+    found = compose({"PATH": "/bin"}, allocated, own, 29500, hides_nvidia=True, hides_amd=True)
     assert (found.get("ROCR_VISIBLE_DEVICES"), found["HIP_VISIBLE_DEVICES"]) == (rocr, hip)
 
 
 def test_of_amd_gpus_nothing_is_said_where_there_are_none() -> None:
     own = {"HIP_VISIBLE_DEVICES": "0"}
-    found = compose({}, {"CUDA_VISIBLE_DEVICES": "GPU-1"}, own, 29500, hides_amd=False)
+    found = compose({}, {"CUDA_VISIBLE_DEVICES": "GPU-1"}, own, 29500, hides_nvidia=True, hides_amd=False)
     assert not {"HIP_VISIBLE_DEVICES", "ROCR_VISIBLE_DEVICES"} & found.keys()
+
+
+@pytest.mark.parametrize(
+    ("allocated", "hides_nvidia", "cuda"),
+    [
+        ({"HIP_VISIBLE_DEVICES": "0,1"}, False, None),
+        ({"HIP_VISIBLE_DEVICES": "0,1"}, True, ""),
+        ({}, False, ""),
+        ({"HIP_VISIBLE_DEVICES": "0", "CUDA_VISIBLE_DEVICES": "GPU-1"}, False, "GPU-1"),
+    ],
+)
+def test_with_amds_gpus_nothing_is_said_of_cudas_where_there_are_none(
+    allocated: Mapping[str, str], hides_nvidia: bool, cuda: str | None
+) -> None:
+    own = {"CUDA_VISIBLE_DEVICES": "0"}
+    found = compose({}, allocated, own, 29500, hides_nvidia=hides_nvidia, hides_amd=True)
+    assert found.get("CUDA_VISIBLE_DEVICES") == cuda
 
 
 def test_a_pod_has_the_shares_and_the_mps_daemon_that_it_was_given() -> None:
     own = {"CUDA_MPS_PIPE_DIRECTORY": "/own", "GPUYARD_SHARES": "GPU-2::0"}
     given = {"CUDA_MPS_PIPE_DIRECTORY": "/run/mps", "GPUYARD_SHARES": "GPU-1::0"}
-    found = compose({}, given, own, 29500, hides_amd=True)
+    found = compose({}, given, own, 29500, hides_nvidia=True, hides_amd=True)
     assert {name: found[name] for name in given} == given
     # One without shares may run a daemon of its own, and has nobody's.
-    found = compose({}, {}, own, 29500, hides_amd=True)
+    found = compose({}, {}, own, 29500, hides_nvidia=True, hides_amd=True)
     assert found["CUDA_MPS_PIPE_DIRECTORY"] == "/own" and "GPUYARD_SHARES" not in found
 
 
@@ -207,7 +224,7 @@ _VARIABLES = st.dictionaries(
 
 @given(base=_VARIABLES, allocated=_VARIABLES, own=_VARIABLES)
 def test_last_wins(base: dict[str, str], allocated: dict[str, str], own: dict[str, str]) -> None:
-    found = compose(base, allocated, own, 4711, hides_amd=True)
+    found = compose(base, allocated, own, 4711, hides_nvidia=True, hides_amd=True)
     gpus = {f"{whose}_VISIBLE_DEVICES" for whose in ("NVIDIA", "CUDA", "ROCR", "HIP")}
     for name in found.keys() - gpus - {"PET_MASTER_PORT"}:
         assert found[name] == own.get(name, allocated.get(name, base.get(name)))
