@@ -72,7 +72,7 @@ class Readiness:
         node = self._nodes.objects[ObjectKey("", self._node)]
         labels = labels_of(node)
         shown = gpu_capacity(node)
-        # The kubelet has taken away what the agent of the last start said there.
+        # The yard has taken away what the agent of the last start said there.
         if no_gpus_text(node) and not any(shown.values()):
             return True
         if self._simulate:

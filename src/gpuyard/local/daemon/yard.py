@@ -17,10 +17,13 @@ import platform
 import random
 import re
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
+from typing import Any
 
+from gpuyard import errors
 from gpuyard.client.events import EventRecorder
 from gpuyard.client.informer import Informer
 from gpuyard.client.supervision import ObjectReference, Supervisor, set_aside_text
@@ -29,6 +32,7 @@ from gpuyard.controllers.scheduler import Scheduler
 from gpuyard.controllers.watched_time import WatchedTime
 from gpuyard.devices.gpu_locks import GpuLocks, find_lock_folder
 from gpuyard.kube.objects import CONFIG_MAPS, JOBS, NODES, PODS, SECRETS, ObjectKey, Resource
+from gpuyard.kube.wellknown import ANNOTATION_NO_GPUS
 from gpuyard.local.daemon.agent_process import AgentProcess
 from gpuyard.local.daemon.metrics import read_metrics
 from gpuyard.local.daemon.parts import Parts
@@ -123,6 +127,11 @@ class Yard:
                 store, kinds, clock=utc_now, rng=random.SystemRandom(), no_images=lambda: podman.problem
             )
             await api.bootstrap()
+            # What the agent of the last start said isn't known to hold; this one's can't have spoken yet. The
+            # first start has no node, and a full disk keeps no yard from starting.
+            with suppress(errors.GpuyardError):
+                former: dict[str, Any] = {"metadata": {"annotations": {ANNOTATION_NO_GPUS: None}}}
+                await api.patch(NODES, self.node, former)
             runtime = await Runtimes.open(self._paths.runtime_dir.name, search_path, utc_now, podman=podman)
             supervisor = Supervisor(EventRecorder(api, "gpuyard", utc_now, host=self.node))
             followed = (*FOLLOWED, CONFIG_MAPS, SECRETS)

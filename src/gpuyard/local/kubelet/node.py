@@ -23,7 +23,6 @@ from gpuyard.kube.wellknown import (
     ANNOTATION_CONTAINERS,
     ANNOTATION_ENFORCED,
     ANNOTATION_ISOLATION,
-    ANNOTATION_NO_GPUS,
     LABEL_HOSTNAME,
 )
 from gpuyard.local import KUBERNETES_VERSION
@@ -76,7 +75,7 @@ class NodeReporter:
         self._heartbeat_s = heartbeat_s
         self._seconds = seconds
         self._changed = asyncio.Event()
-        self._registered = self._was_registered = False
+        self._registered = False
         self._cpus = len(os.sched_getaffinity(0))
         self._memory_bytes = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") // 1024 * 1024
         devices.on_change(self._changed.set)
@@ -142,11 +141,7 @@ class NodeReporter:
         try:
             await self._api.create(NODES, node)
         except errors.AlreadyExists:
-            # What the agent of the last start said isn't known to hold: this one's says it again.
-            former = {} if self._was_registered else {ANNOTATION_NO_GPUS: None}
-            patch = {"metadata": {**metadata, "annotations": {**annotations, **former}}}
-            await self._api.patch(NODES, self.name, patch)
-        self._was_registered = True
+            await self._api.patch(NODES, self.name, {"metadata": metadata})
 
     async def _is_current(self) -> bool:
         node = await self._api.get(NODES, self.name)
