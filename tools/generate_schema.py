@@ -21,9 +21,9 @@ from typing import Any
 TARGET = Path(__file__).resolve().parent.parent / "src/gpuyard/local/objects/kinds"
 ROOTS = (
     "core.v1.Binding", "core.v1.ConfigMap", "core.v1.Event", "core.v1.Namespace", "core.v1.Node",
-    "core.v1.Pod", "core.v1.Secret", "core.v1.ServiceAccount", "batch.v1.Job", "coordination.v1.Lease",
-    "policy.v1.Eviction", "scheduling.v1.PriorityClass", "meta.v1.DeleteOptions", "meta.v1.ListMeta",
-    "meta.v1.Status", "authorization.v1.SelfSubjectAccessReview", "authorization.v1.SelfSubjectRulesReview",
+    "core.v1.Pod", "core.v1.Secret", "core.v1.Service", "core.v1.ServiceAccount", "batch.v1.Job",
+    "coordination.v1.Lease", "policy.v1.Eviction", "scheduling.v1.PriorityClass", "meta.v1.DeleteOptions",
+    "meta.v1.ListMeta", "meta.v1.Status", "authorization.v1.SelfSubjectAccessReview", "authorization.v1.SelfSubjectRulesReview",
     "authentication.v1.SelfSubjectReview",
 )  # fmt: skip
 
@@ -69,6 +69,8 @@ PATCH = {
     "core.v1.NodeStatus": {"addresses": "type", "conditions": "type"},
     "core.v1.NamespaceStatus": {"conditions": "type"},
     "core.v1.ServiceAccount": {"secrets": "name"},
+    "core.v1.ServiceSpec": {"ports": "port"},
+    "core.v1.ServiceStatus": {"conditions": "type"},
     "batch.v1.JobStatus": {"conditions": "type"},
 }  # fmt: skip
 

@@ -18,12 +18,16 @@ numbers in the place of UUIDs into CUDA_VISIBLE_DEVICES, for programs that read 
 --pythonpath puts folders (colons between them, relative to the working folder) before those of PYTHONPATH: a
 script that travelled to an image finds the modules there as if it lay beside them.
 
+A run of several pods starts when all are there, and ends when one has failed: see launcher_gang.py, which
+lies beside this file, and is read where GPUYARD_GANG is set.
+
 It replaces itself by the command; 127 is the exit code when there is none, 126 when it can't run. As the
-first process of a container, with which all others end, it stays and starts the command: see `stay`.
-One file, standard library only, Python 3.6 and later: it is copied into images, or travels in a ConfigMap.
+first process of a container, with which all others end, it stays and starts the command: see `stay`. So it
+does in a run of several pods.
+Standard library only, Python 3.6 and later: it is copied into images, or travels in a ConfigMap.
 """
 # pathlib would double the time that this takes.
-# ruff: noqa: PTH100, PTH110, PTH116, PTH118, PTH123, PTH208
+# ruff: noqa: PTH100, PTH110, PTH116, PTH118, PTH120, PTH123, PTH208
 
 # Annotations are quoted, and not evaluated: older Pythons have no `list[str]`.
 import os
@@ -326,7 +330,39 @@ def _why_missing(command: str) -> str:
     return ": there is no such command"
 
 
-def stay(run: "Any") -> int:
+def stay_together(run: "Any") -> int:
+    """As `stay`, once all pods of this run are there, and no longer than until another has failed."""
+    folder = os.path.dirname(os.path.abspath(__file__))
+    sys.path.insert(0, folder)
+    try:
+        import launcher_gang  # type: ignore[import-not-found]
+    except ImportError:
+        _say("there is no launcher_gang.py in " + folder + ": build the image again with this gpuyard")
+        return EXIT_USAGE
+    sys.path.remove(folder)
+    for number in _STOPPING:
+        # The first process of a container has no default for them.
+        signal.signal(number, lambda number, _: os._exit(128 + number))
+    try:
+        gang, within_s = launcher_gang.of_environment()
+        gang.meet(within_s)
+    except launcher_gang.NotTogether as reason:
+        _say("this run's pods didn't start together: " + str(reason))
+        return int(launcher_gang.EXIT_WITH_ANOTHER)
+    except ValueError as error:
+        _say("GPUYARD_GANG isn't as gpuyard sets it: " + str(error))
+        return EXIT_USAGE
+    for number in _STOPPING:
+        signal.signal(number, signal.SIG_DFL)
+    code = stay(run, gang)
+    if gang.ended_by:
+        _say("this pod ends since rank " + gang.ended_by)
+        return int(launcher_gang.EXIT_WITH_ANOTHER)
+    gang.tell_end(code)
+    return code
+
+
+def stay(run: "Any", gang: "Any" = None) -> int:
     """Runs it in a child, and gives its exit code, 128 + n after signal n. Zombies are reaped meanwhile.
 
     Signals go to the child alone: its workers are its own to stop. When it has died of one, as a shell does,
@@ -346,7 +382,10 @@ def stay(run: "Any") -> int:
     if not command:
         signal.pthread_sigmask(signal.SIG_SETMASK, before)
         return int(run())
-    passed, ended = {}, _reap()
+    passed: dict[int, float] = {}
+    ended = _reap()
+    if gang is not None:
+        gang.watch(lambda: _end_with_gang(command, passed))
     while command not in ended:
         got = signal.sigwaitinfo(taken)
         if got.si_signo != signal.SIGCHLD:
@@ -359,6 +398,16 @@ def stay(run: "Any") -> int:
     if stops:
         _end_children(max(stops)[1], taken)
     return code
+
+
+def _end_with_gang(command: int, passed: "dict[int, float]") -> None:
+    """Ends the command and what it left, as a stop does, unless it is being stopped."""
+    if not set(_STOPPING).intersection(passed):
+        passed[signal.SIGTERM] = time.monotonic()
+        _send(command, signal.SIGTERM)
+    time.sleep(_STOP_S)
+    for pid in _look()[0]:
+        _send(pid, signal.SIGKILL)
 
 
 def _end_children(by: int, taken: "set[signal.Signals]") -> None:
@@ -425,7 +474,7 @@ def _reap() -> "dict[int, int]":
 def _send(pid: int, number: int) -> None:
     try:
         os.kill(pid, number)
-    except PermissionError:  # it became another user's
+    except (PermissionError, ProcessLookupError):  # it became another user's, it has ended
         pass
 
 
@@ -440,4 +489,6 @@ def _say(text: str) -> None:
 if __name__ == "__main__":
     # The parent of a container's first process is outside.
     first = os.getpid() == 1 or os.getppid() == 0
+    if os.environ.get("GPUYARD_GANG"):
+        sys.exit(stay_together(lambda: main(sys.argv)))
     sys.exit(stay(lambda: main(sys.argv)) if first else main(sys.argv))

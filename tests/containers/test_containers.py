@@ -36,7 +36,9 @@ def _rendered(tiny: Tiny, **fields: Any) -> list[Manifest]:
     """What `gpuyard run --image` sends: the Job last."""
     overrides = flags_of(run=tuple(fields.pop("run")), image=tiny.reference, **fields)
     spec = load_spec(None, "the test", overrides, {})
-    return render(ResolvedRun(spec, "run", "default", image=tiny.reference, launcher="the launcher"))
+    return render(
+        ResolvedRun(spec, "run", "default", image=tiny.reference, launcher={"launcher.py": "the launcher"})
+    )
 
 
 async def _run(host: ImageHost, manifests: list[Manifest]) -> Manifest:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import itertools
 import logging
-from collections.abc import Callable, Coroutine, Mapping
+from collections.abc import Callable, Coroutine, Mapping, Sequence
 from dataclasses import dataclass, fields, replace
 from datetime import datetime
 from typing import Any, TypeVar
@@ -17,8 +17,8 @@ from gpuyard.client.informer import Informer
 from gpuyard.kube.conditions import find_condition, with_condition
 from gpuyard.kube.objects import PODS, Manifest, ObjectKey, key_of
 from gpuyard.kube.timestamps import format_time
-from gpuyard.scheduling.decide import decide, order
-from gpuyard.scheduling.requests import PodRequest
+from gpuyard.scheduling.decide import decide, decide_gang, order
+from gpuyard.scheduling.requests import Gang, PodRequest
 from gpuyard.scheduling.snapshot import NodeState, Snapshot, holds, waits
 
 log = logging.getLogger(__name__)
@@ -119,7 +119,12 @@ class Scheduler:
             self._stuck[key] = replace(self._stuck[key], pod=new)
             return
         self._stuck.pop(key, None)
-        self._pending[key] = _PendingPod(new, _of_its_types(PodRequest.of(new)))
+        request = _of_its_types(PodRequest.of(new))
+        self._pending[key] = _PendingPod(new, request)
+        if request.gang is not None:
+            # The last one to come is what the others have waited for.
+            for other in [k for k, waiting in self._stuck.items() if waiting.request.gang == request.gang]:
+                self._pending[other] = self._stuck.pop(other)
         self._arrivals.setdefault(key, next(self._count))
         self._wake.set()
 
@@ -137,23 +142,41 @@ class Scheduler:
         snapshot = Snapshot.build(self._nodes.values(), {**self._assumed, **self._bound}.values())
         tasks = []
         async with asyncio.TaskGroup() as group:
-            for request in requests:
-                waiting = self._pending.pop(request.key)
-                decision = None
-                with self._supervisor.guard(NAME, self._pods.reference(request.key)):
-                    decision = decide(request, snapshot)
-                if decision is None:
-                    self._stuck[request.key] = waiting
-                    continue
-                if decision.node is None:
-                    self._stuck[request.key] = waiting
-                    work = self._report_stuck(waiting, decision.message)
-                else:
-                    snapshot = snapshot.assume(request, decision.node)
-                    self._assumed[request.key] = replace(request, node_name=decision.node)
-                    work = self._bind(waiting, decision.node)
-                tasks.append(group.create_task(self._guarded(work, waiting), name=f"schedule-{request.key}"))
+            for members in _by_gang(requests):
+                nodes: Mapping[ObjectKey, str] = {}
+                message = ""
+                with self._supervisor.guard(NAME, self._pods.reference(members[0].key)):
+                    nodes, message = self._place(members, snapshot)
+                for request in members:
+                    waiting, node = self._pending.pop(request.key), nodes.get(request.key)
+                    if node is None:
+                        self._stuck[request.key] = waiting
+                        if not message:
+                            continue
+                        work = self._report_stuck(waiting, message)
+                    else:
+                        snapshot = snapshot.assume(request, node)
+                        self._assumed[request.key] = replace(request, node_name=node)
+                        work = self._bind(waiting, node)
+                    name = f"schedule-{request.key}"
+                    tasks.append(group.create_task(self._guarded(work, waiting), name=name))
         return not all(task.result() for task in tasks)
+
+    def _place(
+        self, members: Sequence[PodRequest], snapshot: Snapshot
+    ) -> tuple[Mapping[ObjectKey, str], str]:
+        """The node of each of these pods, or none and why: a pod by itself, or what waits of one gang.
+
+        Of a gang that isn't complete nothing is said: its pods are being made.
+        """
+        gang = members[0].gang
+        if gang is None:
+            decision = decide(members[0], snapshot)
+            return ({members[0].key: decision.node} if decision.node else {}), decision.message
+        # A pod that is ending makes room for the one that follows it, and isn't one to start with.
+        placed = {**self._assumed, **self._bound}.values()
+        together = decide_gang(members, sum(p.gang == gang and not p.ending for p in placed), snapshot)
+        return together.nodes, together.message
 
     async def _guarded(self, work: Coroutine[Any, Any, bool], waiting: _PendingPod) -> bool:
         """Does the work of one pod; what it trips over is reported, and it is tried again."""
@@ -218,6 +241,14 @@ class Scheduler:
                 return False
             await self._events.record(pod, "Warning", "FailedScheduling", message)
             return True
+
+
+def _by_gang(requests: Sequence[PodRequest]) -> list[list[PodRequest]]:
+    """Each pod by itself, but those of one gang together, at the place of their first."""
+    groups: dict[Gang | ObjectKey, list[PodRequest]] = {}
+    for request in requests:
+        groups.setdefault(request.gang or request.key, []).append(request)
+    return list(groups.values())
 
 
 def _of_its_types(parsed: Parsed) -> Parsed:

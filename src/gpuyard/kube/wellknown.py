@@ -51,6 +51,8 @@ ANNOTATION_STOPPED_AT = "gpuyard.io/stopped-at"
 ANNOTATION_STOPPED_BY = "gpuyard.io/stopped-by"
 #: On a Job: the script or command, as the user would recognise it.
 ANNOTATION_COMMAND = "gpuyard.io/command"
+#: On pods: how many of its Job's start together or not at all.
+ANNOTATION_GANG_SIZE = "gpuyard.io/gang-size"
 #: On a Job of a yard: the folder below the yard's `snapshots` that holds its code.
 ANNOTATION_SNAPSHOT = "gpuyard.io/snapshot"
 #: On a Job: the PYTHONPATH of the shell that submitted it, which the run wasn't given.
@@ -107,6 +109,12 @@ ENV_SHARES = "GPUYARD_SHARES"
 ENV_SUBMIT_DIR = "GPUYARD_SUBMIT_DIR"
 #: In the environment of a run's process: how many GPUs it asked for, for the launcher to look for.
 ENV_GPUS = "GPUYARD_GPUS"
+#: In the environment of the pods of a run that has several, for the launcher: how many they are, the address
+#: and the port where the first waits for the others, and how many seconds; this pod's number; and what only
+#: the run's own pods know.
+ENV_GANG = "GPUYARD_GANG"
+ENV_GANG_RANK = "GPUYARD_GANG_RANK"
+ENV_GANG_UID = "GPUYARD_GANG_UID"
 #: A user sets it to "1" for a run that may go on without the GPUs it asked for.
 ENV_ALLOW_CPU = "GPUYARD_ALLOW_CPU"
 #: A user sets it to "1" for a run that reads CUDA_VISIBLE_DEVICES as numbers.

@@ -79,6 +79,11 @@ class YardPaths:
         return self.data_dir / "snapshots"
 
     @property
+    def hosts_dir(self) -> Path:
+        """Hosts files of pods that have names for one another."""
+        return self.data_dir / "hosts"
+
+    @property
     def device_checkpoint(self) -> Path:
         """Which container has which devices."""
         return self.data_dir / "devices.json"

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
 
 from gpuyard.kube.objects import ObjectKey
 from gpuyard.scheduling.fit import Misfit, fit
@@ -43,6 +43,42 @@ def decide(request: PodRequest, snapshot: Snapshot) -> Decision:
     fitting = [snapshot.nodes[name] for name, found in misfits.items() if not found]
     best = min((score(request, node) for node in fitting), default=None)
     return Decision(best.name if best else None, {name: found for name, found in misfits.items() if found})
+
+
+@dataclass(frozen=True)
+class GangDecision:
+    """The outcome for the pods of a gang that have no node yet.
+
+    Attributes:
+        nodes: where each goes; empty unless all have a place.
+        message: why they wait; empty while some of them aren't there yet.
+    """
+
+    nodes: Mapping[ObjectKey, str] = field(default_factory=dict)
+    message: str = ""
+
+
+def decide_gang(requests: Sequence[PodRequest], placed: int, snapshot: Snapshot) -> GangDecision:
+    """Places all pods of a gang, or none.
+
+    Args:
+        requests: those of one gang that wait, in their order.
+        placed: how many of its pods have a node, and aren't over.
+        snapshot: what there is; nothing of `requests` is in it.
+    """
+    gang = requests[0].gang
+    assert gang is not None
+    if len(requests) + placed < gang.size:
+        return GangDecision()
+    nodes: dict[ObjectKey, str] = {}
+    for request in requests:
+        decision = decide(request, snapshot)
+        if decision.node is None:
+            have = f"{placed + len(nodes)} of the {gang.size} pods of its gang have a place"
+            return GangDecision(message=f"{have}, and none starts without the others: {decision.message}")
+        nodes[request.key] = decision.node
+        snapshot = snapshot.assume(request, decision.node)
+    return GangDecision(nodes)
 
 
 def order(

@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any
 
-from gpuyard.kube.objects import Manifest, ObjectKey, controller_of, labels_of
+from gpuyard.kube.objects import Manifest, ObjectKey, annotations_of, controller_of, labels_of
 from gpuyard.kube.requests import effective_requests
 from gpuyard.kube.selectors import Requirement, requirements_of
-from gpuyard.kube.wellknown import LABEL_RUN
+from gpuyard.kube.wellknown import ANNOTATION_GANG_SIZE, LABEL_RUN
 
 _TEMPLATE_HASH = "pod-template-hash"
 
@@ -37,6 +38,28 @@ class NodeTerm:
 
 
 @dataclass(frozen=True)
+class Gang:
+    """Pods that start together or not at all.
+
+    Attributes:
+        uid: of the Job that makes them.
+        size: how many there are to be.
+    """
+
+    uid: str
+    size: int
+
+    @classmethod
+    def of(cls, pod: Manifest) -> Gang | None:
+        """What a pod says of its own; None where it says nothing that makes sense."""
+        size = annotations_of(pod).get(ANNOTATION_GANG_SIZE, "")
+        owner = controller_of(pod)
+        if owner is None or not re.fullmatch(r"(?a)[1-9][0-9]{0,4}", size):
+            return None
+        return cls(str(owner["uid"]), int(size)) if size != "1" else None
+
+
+@dataclass(frozen=True)
 class PodRequest:
     """One pod as the scheduler sees it, pending or bound.
 
@@ -52,6 +75,7 @@ class PodRequest:
         since: when it started (else was created), as sent.
         run: the run that it belongs to, empty when none.
         owner: kind in lower case and name of what made it (`deployment`, `job`, …); empty when nothing did.
+        gang: the Job whose pods start together or not at all, and their number; None for a pod by itself.
         volumes: where the volumes that it uses can be mounted: name, and terms of which one must match.
         ending: being deleted; what it holds comes back soon.
     """
@@ -71,6 +95,7 @@ class PodRequest:
     ending: bool = False
     owner: tuple[str, str] = ("", "")
     volumes: tuple[tuple[str, tuple[NodeTerm, ...]], ...] = ()
+    gang: Gang | None = None
 
     @property
     def holder(self) -> tuple[str, str]:
@@ -105,6 +130,7 @@ class PodRequest:
             run=labels_of(manifest).get(LABEL_RUN, ""),
             ending=bool(metadata.get("deletionTimestamp")),
             owner=_owner(manifest),
+            gang=Gang.of(manifest),
         )
 
     @classmethod

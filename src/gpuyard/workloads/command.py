@@ -123,16 +123,21 @@ def resolve_command(run: CommandLine, python_path: str | None, shell: str | None
         ValueError: as `split_run`.
     """
     argv = split_run(run, shell)
-    if argv[0].endswith(".py"):
+    if is_script(argv):
         return (python_path or "python3", *argv)
     if argv[0] in ("python", "python3") and python_path:
         return (python_path, *argv[1:])
     return argv
 
 
+def is_script(argv: Sequence[str]) -> bool:
+    """Whether this is a Python script and its arguments, without an interpreter."""
+    return argv[0].endswith(".py")
+
+
 def is_by_path(argv: Sequence[str]) -> bool:
     """Whether this names a program by its path, and none of Python's: no interpreter is looked for."""
-    return bool(argv) and "/" in argv[0] and not argv[0].endswith(".py") and not is_python(argv[0])
+    return bool(argv) and "/" in argv[0] and not is_script(argv) and not is_python(argv[0])
 
 
 def needed_script(argv: Sequence[str]) -> str | None:

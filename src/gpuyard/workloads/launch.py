@@ -20,6 +20,7 @@ from gpuyard.kube.objects import Manifest
 from gpuyard.kube.references import escape_references
 from gpuyard.kube.wellknown import ENV_ALLOW_CPU, LABEL_RUN
 from gpuyard.workloads.command import is_python, posix_shell_of, resolve_command
+from gpuyard.workloads.gang import is_gang, with_torchrun
 from gpuyard.workloads.resolved_run import ResolvedRun, Script
 
 FOLDER = "/etc/gpuyard"
@@ -60,15 +61,18 @@ def launch(run: ResolvedRun) -> Launch:
         run: in an image.
     """
     spec = run.spec
-    command = [escape_references(word) for word in resolve_command(spec.run, spec.python, spec.shell)]
+    argv = resolve_command(spec.run, spec.python, spec.shell)
     if run.script is not None:
-        python, _, *arguments = command
-        place = escape_references(_place(run.script))
-        return _mounted(run, [*_with_modules(python, run.script), python, place, *arguments])
+        python, _, *arguments = argv
+        started = [
+            escape_references(word) for word in with_torchrun([python, _place(run.script), *arguments], spec)
+        ]
+        return _mounted(run, [*_with_modules(started[0], run.script), *started])
+    command = [escape_references(word) for word in with_torchrun(argv, spec)]
     shell = posix_shell_of(command)
     # A wrapper of the image's base sets what its libraries are found by.
     is_wrapped = bool(run.entrypoint) and not is_python(run.entrypoint[0])
-    if not spec.gpus.count and shell is None and not is_wrapped:
+    if not spec.gpus.count and shell is None and not is_wrapped and not is_gang(spec):
         return Launch(command)
     if run.entrypoint:
         # A command takes the place of the image's entry point, and with it of the launcher there.
@@ -77,7 +81,7 @@ def launch(run: ResolvedRun) -> Launch:
     if is_python(command[0]):
         # Its torch is the one that the command would import.
         return _mounted(run, [command[0], LAUNCHER, "--", *command])
-    if shell is None and allows_cpu(spec.env):
+    if shell is None and allows_cpu(spec.env) and not is_gang(spec):
         # An image without a shell can't be started so; whoever has one says that nothing is to be checked.
         return Launch(command)
     script = _BY_PYTHON3 + (_UNCHECKED if spec.gpus.count else "") + 'exec "$@"'
@@ -104,7 +108,9 @@ def _with_modules(python: str, script: Script) -> Sequence[str]:
 
 def _mounted(run: ResolvedRun, command: Sequence[str]) -> Launch:
     """The command with the ConfigMap that holds the launcher and the script, if there is one."""
-    data, items = {_LAUNCHER_KEY: run.launcher}, [_item(_LAUNCHER_KEY, LAUNCHER)]
+    # What only runs of several pods read would make each run's ConfigMap larger.
+    data = {name: text for name, text in run.launcher.items() if name == _LAUNCHER_KEY or is_gang(run.spec)}
+    items = [_item(name, f"{FOLDER}/{name}") for name in data]
     if run.script is not None:
         data[_SCRIPT_KEY] = run.script.text
         items.append(_item(_SCRIPT_KEY, _place(run.script)))

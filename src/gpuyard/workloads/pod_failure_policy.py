@@ -16,6 +16,9 @@ from gpuyard.kube.pods import container_statuses
 MAX_REFUSALS = 6
 
 _DISRUPTED = {"action": "Ignore", "onPodConditions": [{"type": "DisruptionTarget", "status": "True"}]}
+#: The launcher's exit code where another pod of the run failed, was lost or never came.
+EXIT_WITH_ANOTHER = 193
+_ENDED_WITH_ANOTHER = {"action": "Ignore", "onExitCodes": {"operator": "In", "values": [EXIT_WITH_ANOTHER]}}
 _ENDED_BADLY = {"action": "FailJob", "onExitCodes": {"operator": "NotIn", "values": [0]}}
 #: A kubelet sets it, one way or the other, on each pod that it takes on, and on none that it refuses.
 _TAKEN_ON = {
@@ -48,15 +51,16 @@ class MatchedRule:
     message: str
 
 
-def retry_fields(retries: int, *, is_queued: bool = False) -> dict[str, Any]:
+def retry_fields(retries: int, *, is_queued: bool = False, is_gang: bool = False) -> dict[str, Any]:
     """The fields of a run's Job that say which failures end it.
 
     No rule can name a pod that its kubelet refused: it has no exit code and no condition. Rules name what ran
     instead, so that in a run without retries nothing else counts towards the limit. With retries the limit
     has to count what ran, and a refusal with it. So it is in a queue, too, which suspends a Job to give its
-    place away: that counts no failures, but rules would look at the pods that it ends.
+    place away: that counts no failures, but rules would look at the pods that it ends. Of several pods the
+    one counts that failed, and not those that its end has ended.
     """
-    rules: list[dict[str, Any]] = [_DISRUPTED]
+    rules: list[dict[str, Any]] = [_DISRUPTED, *([_ENDED_WITH_ANOTHER] if is_gang else [])]
     if not retries and not is_queued:
         rules += [_ENDED_BADLY, _TAKEN_ON]
         return {"backoffLimit": MAX_REFUSALS, "podFailurePolicy": {"rules": rules}}

@@ -26,6 +26,16 @@ from gpuyard.kube.wellknown import (
     RUNTIME_CLASS_PROCESS,
 )
 from gpuyard.workloads.command import display, resolve_command
+from gpuyard.workloads.gang import (
+    environment,
+    is_gang,
+    job_fields,
+    service,
+    subdomain,
+    template_annotations,
+    with_own,
+    with_torchrun,
+)
 from gpuyard.workloads.launch import Launch, launch
 from gpuyard.workloads.pod_failure_policy import retry_fields
 from gpuyard.workloads.resolved_run import HostContext, ResolvedRun
@@ -49,15 +59,18 @@ _ENV = {"PYTHONUNBUFFERED": "1"}
 
 
 def render(run: ResolvedRun) -> list[Manifest]:
-    """The objects of a run in the order of creation: the ConfigMap that its Job mounts, if any, and the Job.
+    """The objects of a run in the order of creation: the ConfigMap that its Job mounts and the Service that
+    its pods have their names from, if any, and the Job.
 
     Nothing changes them afterwards: what is to be in them has to be in `run`.
     """
+    carried = [service(run.name, run.namespace)] if is_gang(run.spec) else []
     if run.host:
-        return [_job(run, _host_pod(run.spec, run.host))]
+        return [*carried, _job(run, _host_pod(run, run.host))]
     started = launch(run)
-    job = _job(run, _image_pod(run, started))
-    return [started.config_map, job] if started.config_map else [job]
+    if started.config_map:
+        carried.insert(0, started.config_map)
+    return [*carried, _job(run, _image_pod(run, started))]
 
 
 def _job(run: ResolvedRun, pod: dict[str, Any]) -> Manifest:
@@ -79,13 +92,26 @@ def _job(run: ResolvedRun, pod: dict[str, Any]) -> Manifest:
             "annotations": annotations,
         },
         "spec": {
-            **retry_fields(run.spec.retries, is_queued=run.is_queued),
-            "template": {"metadata": {"labels": dict(labels)}, "spec": pod},
+            **job_fields(run.spec),
+            **retry_fields(run.spec.retries, is_queued=run.is_queued, is_gang=is_gang(run.spec)),
+            "template": {"metadata": {"labels": dict(labels), **_annotated(run.spec)}, "spec": pod},
         },
     }
 
 
-def _host_pod(spec: RunSpec, host: HostContext) -> dict[str, Any]:
+def _annotated(spec: RunSpec) -> dict[str, Any]:
+    annotations = template_annotations(spec)
+    return {"annotations": annotations} if annotations else {}
+
+
+def _named(run: ResolvedRun) -> dict[str, Any]:
+    """Below what the pods of a run have their names; the first part of each the Job's controller sets."""
+    return {"subdomain": subdomain(run.name)} if is_gang(run.spec) else {}
+
+
+def _host_pod(run: ResolvedRun, host: HostContext) -> dict[str, Any]:
+    spec = run.spec
+    command = with_torchrun(resolve_command(spec.run, host.python, spec.shell), spec)
     env = {
         **_base_env(spec),
         "PATH": host.search_path,
@@ -98,9 +124,9 @@ def _host_pod(spec: RunSpec, host: HostContext) -> dict[str, Any]:
     container = {
         "name": CONTAINER,
         "image": IMAGE_PROCESS,
-        "command": [escape_references(word) for word in resolve_command(spec.run, host.python, spec.shell)],
+        "command": [escape_references(word) for word in command],
         "workingDir": host.workdir,
-        "env": _env({name: value for name, value in env.items() if value} | dict(spec.env)),
+        "env": _env(run, {name: value for name, value in env.items() if value} | dict(spec.env)),
         **_resources(spec),
         "volumeMounts": [{"name": "shm", "mountPath": "/dev/shm"}],
     }
@@ -108,6 +134,7 @@ def _host_pod(spec: RunSpec, host: HostContext) -> dict[str, Any]:
         "restartPolicy": "Never",
         **_deadline(spec),
         "runtimeClassName": RUNTIME_CLASS_PROCESS,
+        **_named(run),
         **_placement(spec),
         "containers": [container],
         "volumes": [_shm(spec)],
@@ -126,7 +153,7 @@ def _image_pod(run: ResolvedRun, started: Launch) -> dict[str, Any]:
         "command": list(started.command),
         # A relative one is the folder here whose files go into an image that is built.
         **({"workingDir": spec.workdir} if (spec.workdir or "").startswith("/") else {}),
-        "env": _env(env),
+        "env": _env(run, env),
         **_resources(spec),
         "securityContext": {"allowPrivilegeEscalation": False, "capabilities": {"drop": ["ALL"]}},
         # The image's own folders belong to root: these two and /dev/shm are what the run can write.
@@ -144,6 +171,7 @@ def _image_pod(run: ResolvedRun, started: Launch) -> dict[str, Any]:
         # As process 1 of its own it would not notice signals that it doesn't handle: `stop` would have to
         # wait for the end of the grace period, and nobody would reap what its children leave.
         "shareProcessNamespace": True,
+        **_named(run),
         "securityContext": dict(_IMAGE_SECURITY),
         **_placement(spec, run.excluded_nodes),
         **_pull_secrets(spec),
@@ -169,8 +197,9 @@ def _base_env(spec: RunSpec) -> dict[str, str]:
     return {**_ENV, ENV_GPUS: "1" if spec.gpus.is_share else str(spec.gpus.count)}
 
 
-def _env(values: Mapping[str, str]) -> list[dict[str, str]]:
-    return [{"name": name, "value": escape_references(value)} for name, value in values.items()]
+def _env(run: ResolvedRun, values: Mapping[str, str]) -> list[dict[str, Any]]:
+    own = [{"name": name, "value": escape_references(value)} for name, value in values.items()]
+    return with_own(environment(run.name, run.namespace, run.spec), own)
 
 
 def _resources(spec: RunSpec) -> dict[str, Any]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import datetime
 from pathlib import PurePosixPath
 from typing import Any
@@ -86,7 +86,7 @@ class ResolvedRun:
         image: as nodes pull it; empty for a process.
         entrypoint: of the image, where that is known and is gpuyard's launcher, maybe behind a wrapper.
         script: goes with the run to its image; None where the image has all.
-        launcher: its text, for an image that has none.
+        launcher: its files, name and text, for an image that has none; the first is the one that is started.
         excluded_nodes: a node selector requirement that keeps the run off nodes where it wouldn't run.
         is_queued: a queue lets it run, and may take its place away again: it suspends the Job.
         submitted_at: in UTC; None as long as nothing is sent.
@@ -99,7 +99,7 @@ class ResolvedRun:
     image: str = ""
     entrypoint: tuple[str, ...] = ()
     script: Script | None = None
-    launcher: str = ""
+    launcher: Mapping[str, str] = field(default_factory=dict)
     excluded_nodes: Mapping[str, Any] | None = None
     is_queued: bool = False
     submitted_at: datetime | None = None

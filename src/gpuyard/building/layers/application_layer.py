@@ -12,7 +12,8 @@ from gpuyard.building.workdir.application import Application
 from gpuyard.images.contents.contents import ImageContents
 from gpuyard.images.layers import Compression, Entry, Packer
 
-_LAUNCHER_FILE = Path(__file__).parents[2] / "launcher.py"
+#: The launcher and what it reads in runs of several pods.
+_LAUNCHER_FILES = [Path(__file__).parents[2] / name for name in ("launcher.py", "launcher_gang.py")]
 
 
 @dataclass(frozen=True)
@@ -47,10 +48,11 @@ class ApplicationLayer:
 
     def pack(self) -> Packer:
         """See `PlannedLayer`."""
+        folder = LAUNCHER.strip("/").rpartition("/")[0]
         entries = [
             *home_entries(self.contents),
             *self.environment.entries(),
-            Entry.of_bytes(LAUNCHER.strip("/"), _LAUNCHER_FILE.read_bytes()),
+            *(Entry.of_bytes(f"{folder}/{file.name}", file.read_bytes()) for file in _LAUNCHER_FILES),
             *self.projects,
             *self.application.entries(self.workdir, UID),
         ]

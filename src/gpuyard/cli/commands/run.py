@@ -53,6 +53,7 @@ Examples:
   gpuyard run train.py --gpus 2 -- --epochs 3
   gpuyard run --gpus H100:2 -- torchrun --nproc_per_node=2 train_ddp.py
   gpuyard run notebook.py --gpus shared      # a share of one
+  gpuyard run train_ddp.py --nodes 2 --gpus 8
   gpuyard run -f gpuyard.yaml --env EPOCHS=3 -d
   gpuyard run -f gpuyard.yaml --dry-run -o yaml
 
@@ -71,6 +72,12 @@ Ctrl-C detaches with 0; the run goes on.
     key="resources.gpus",
     metavar="N|MODEL:N",
     help="GPUs, such as 2, H100:2, 1g.10gb (a part) or shared (default: none).",
+)
+@spec_option(
+    "--nodes",
+    key="nodes",
+    metavar="N",
+    help="Pods, each with these resources, that start together; wired for torchrun (default: 1).",
 )
 @spec_option("--cpus", key="resources.cpus", metavar="QUANTITY", help="CPUs, such as 4 or 500m.")
 @spec_option("--memory", key="resources.memory", metavar="QUANTITY", help="Memory, such as 16Gi.")
@@ -117,6 +124,12 @@ Ctrl-C detaches with 0; the run goes on.
     form="item",
     metavar="NAME",
     help="A Secret that a cluster's nodes pull it with.",
+)
+@spec_option(
+    "--start-within",
+    key="start_within",
+    metavar="TIME",
+    help="How long pods that are up wait for the others (default: 10m).",
 )
 @spec_option("--retries", key="retries", metavar="N", help="Attempts after a failed first one.")
 @spec_option(

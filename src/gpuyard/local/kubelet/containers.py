@@ -15,7 +15,7 @@ from typing import Any
 from gpuyard import errors, launcher
 from gpuyard.kube.objects import CONFIG_MAPS, SECRETS, Manifest, Resource, key_of, uid_of
 from gpuyard.kube.quantity import to_int, to_milli
-from gpuyard.kube.wellknown import AMD, ENV_CUDA_INDEXES, ENV_GPUS, ENV_SIMULATED, NVIDIA
+from gpuyard.kube.wellknown import AMD, ENV_CUDA_INDEXES, ENV_GANG, ENV_GPUS, ENV_SIMULATED, NVIDIA
 from gpuyard.local.kubelet.context import KubeletContext
 from gpuyard.local.kubelet.devices.manager import ContainerAllocation
 from gpuyard.local.kubelet.environment import (
@@ -26,6 +26,7 @@ from gpuyard.local.kubelet.environment import (
     own_environment,
     referenced_names,
 )
+from gpuyard.local.kubelet.host_names import with_addresses
 from gpuyard.local.kubelet.pod_folders import PodFolder
 from gpuyard.local.kubelet.volumes import container_volumes
 from gpuyard.local.runtime.container import Container
@@ -79,6 +80,9 @@ async def start_container(
     volumes = container_volumes(pod["spec"], container, folder.volumes, can_mount=applied.mounts)
     for mount in volumes.mounts:
         await asyncio.to_thread(folder.make_volume, mount.host_path.name)
+    names = context.host_names.hosts_file(pod)
+    if not applied.mounts:
+        environment = with_addresses(environment, pod)
     plugin_mounts = [Mount(Path(m.host_path), m.container_path, m.read_only) for m in allocation.mounts]
     devices = {d.container_path: HostDevice(d.host_path, d.container_path) for d in allocation.devices}
     devices |= {d.container_path: d for d in edits.devices}
@@ -88,7 +92,7 @@ async def start_container(
         env=environment,
         working_dir=container.get("workingDir") or ("" if image else "/"),
         devices=list(devices.values()),
-        mounts=[*plugin_mounts, *edits.mounts, *volumes.mounts] if applied.mounts else (),
+        mounts=[*plugin_mounts, *edits.mounts, *_hosts(names), *volumes.mounts] if applied.mounts else (),
         shm_bytes=0 if volumes.has_shm and volumes.shm_bytes is None else volumes.shm_bytes,
         limits=limits_of(container),
         image=_image_run(pod["spec"], container, image, environment) if image else None,
@@ -103,6 +107,10 @@ def _what_is_hidden(context: KubeletContext) -> dict[str, bool]:
     # Those that the yard doesn't give out, too, as beside simulated ones.
     has_nvidia = NVIDIA in makers or Path("/dev/nvidiactl").exists()
     return {"hides_nvidia": has_nvidia, "hides_amd": AMD in makers}
+
+
+def _hosts(file: Path | None) -> list[Mount]:
+    return [Mount(file, "/etc/hosts", True)] if file is not None and Path("/etc/hosts").exists() else []
 
 
 def _argv(container: Mapping[str, Any], environment: Mapping[str, str], *, in_image: bool) -> list[str]:
@@ -127,16 +135,18 @@ def base_environment() -> dict[str, str]:
 
 
 def through_launcher(argv: Sequence[str], environment: Mapping[str, str]) -> list[str]:
-    """The command, with the launcher before it when the run asked for GPUs and has real ones.
+    """The command, with the launcher before it when the run has several pods, or asked for GPUs and has real
+    ones.
 
     Simulated ones aren't looked for, but they are numbered by the launcher where the run asks for numbers.
     The launcher runs in the Python whose torch the command would import: the command's own interpreter, else
     the first python3 of the process's PATH. Where there is none, nothing is checked.
     """
     asked = environment.get(ENV_GPUS, "")
-    if not asked.isdigit() or not int(asked):
-        return list(argv)
+    checks_gpus = asked.isdigit() and bool(int(asked))
     if ENV_SIMULATED in environment and ENV_CUDA_INDEXES not in environment:
+        checks_gpus = False
+    if not checks_gpus and ENV_GANG not in environment:
         return list(argv)
     if _PYTHON.fullmatch(os.path.basename(argv[0])):  # noqa: PTH119 - a word of a command line
         python: str | None = argv[0]

@@ -11,6 +11,7 @@ from gpuyard.client.api import KubeApi
 from gpuyard.client.events import EventRecorder
 from gpuyard.local.kubelet.back_off import BackOff
 from gpuyard.local.kubelet.devices.manager import DeviceManager
+from gpuyard.local.kubelet.host_names import HostNames
 from gpuyard.local.kubelet.image_pulls import Images
 from gpuyard.local.kubelet.logs import KubeletLogs
 from gpuyard.local.kubelet.node import NodeReporter
@@ -28,6 +29,7 @@ class KubeletContext:
         logs: of the containers.
         seconds: a steady clock that goes on in a suspend.
         cdi_dir: where the agent writes its CDI spec.
+        host_names: by which pods find one another.
         devices_due_s: until when device plugins of an earlier start may still be on their way, on the
             loop's clock: they sleep in a suspend, too.
     """
@@ -45,5 +47,6 @@ class KubeletContext:
     images: Images
     logs: KubeletLogs
     cdi_dir: Path
+    host_names: HostNames
     ports: PortPool = field(default_factory=PortPool)
     held: dict[str, Mapping[str, int]] = field(default_factory=dict)

@@ -20,6 +20,7 @@ from gpuyard.local.kubelet.back_off import BackOff
 from gpuyard.local.kubelet.context import KubeletContext
 from gpuyard.local.kubelet.device_recovery import told_devices
 from gpuyard.local.kubelet.devices.manager import DeviceManager
+from gpuyard.local.kubelet.host_names import HostNames
 from gpuyard.local.kubelet.image_pulls import Images
 from gpuyard.local.kubelet.logs import KubeletLogs
 from gpuyard.local.kubelet.node import HEARTBEAT_S, NodeReporter
@@ -96,11 +97,14 @@ class Kubelet:
             images=Images(runtimes.podman.host),
             logs=self.logs,
             cdi_dir=paths.cdi_dir,
+            host_names=HostNames(paths.hosts_dir),
         )
         self._workers: dict[str, PodWorker] = {}
         #: Pods whose worker is through, though the informer may still show an older state of them.
         self._over: set[str] = set()
         self._group: asyncio.TaskGroup | None = None
+        # Before the pods are: a pod finds its own name.
+        pods.add_handler(self._context.host_names.note)
         pods.add_handler(self._on_pod)
         # A pod's status says whether the devices that it holds are healthy.
         devices.on_change(self._look_at_pods)

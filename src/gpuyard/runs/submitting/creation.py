@@ -9,7 +9,7 @@ from typing import Any
 
 from gpuyard import errors
 from gpuyard.advice import advice
-from gpuyard.kube.objects import CONFIG_MAPS, JOBS, Manifest, uid_of
+from gpuyard.kube.objects import CONFIG_MAPS, JOBS, SERVICES, Manifest, Resource, uid_of
 from gpuyard.runs.notices import Notice, NoticeKind, Notify
 from gpuyard.runs.target import Target
 
@@ -18,15 +18,16 @@ _POLL_S = 0.1
 
 
 async def create_run(target: Target, manifests: Sequence[Manifest], notify: Notify) -> None:
-    """Creates a run's Job, and before it the ConfigMap that it mounts, if any, which the Job then owns.
+    """Creates a run's Job, and before it what it needs (the ConfigMap that it mounts, the Service that its
+    pods have their names from), which the Job then owns.
 
     The owner can be named only when it has its uid, so last. Once begun this is carried through: Ctrl-C
     counts when it is done.
 
     Args:
         target: where.
-        manifests: the Job, and before it the ConfigMap if there is one.
-        notify: hears of an interrupt that came too late, and of a ConfigMap that outlives its run.
+        manifests: the Job, and before it what goes with it.
+        notify: hears of an interrupt that came too late, and of what outlives its run.
 
     Raises:
         UsageError: the name is taken, the namespace isn't there.
@@ -59,13 +60,13 @@ async def check_name(target: Target, name: str) -> None:
 async def _create(target: Target, manifests: Sequence[Manifest], notify: Notify) -> None:
     *carried, job = manifests
     try:
-        for config_map in carried:
-            await _create_config_map(target, config_map, job)
+        for one in carried:
+            await _create_carried(target, one, job)
         try:
             created = await target.api.create(JOBS, job, target.namespace)
         except errors.GpuyardError:
-            for config_map in carried:
-                await _settle(target, config_map, job, notify)
+            for one in carried:
+                await _settle(target, one, job, notify)
             raise
     except errors.NotFound as error:
         raise errors.UsageError(
@@ -74,31 +75,38 @@ async def _create(target: Target, manifests: Sequence[Manifest], notify: Notify)
         ) from error
     except errors.AlreadyExists as error:
         raise _taken(target, job["metadata"]["name"]) from error
-    for config_map in carried:
-        await _own(target, config_map, created, notify)
+    for one in carried:
+        await _own(target, one, created, notify)
 
 
-async def _create_config_map(target: Target, config_map: Manifest, job: Manifest) -> None:
+def _resource(carried: Manifest) -> Resource:
+    return {resource.kind: resource for resource in (CONFIG_MAPS, SERVICES)}[carried["kind"]]
+
+
+async def _create_carried(target: Target, carried: Manifest, job: Manifest) -> None:
     """Creates it, or takes the equal one that a submit left which was cut short.
 
     Raises:
         UsageError: the one of this name is in use, or holds something else.
     """
-    name = config_map["metadata"]["name"]
+    resource, name = _resource(carried), carried["metadata"]["name"]
+    what = f"{resource.kind} {name}"
     for _ in range(_TRIES):
         with contextlib.suppress(errors.AlreadyExists):
-            await target.api.create(CONFIG_MAPS, config_map, target.namespace)
+            await target.api.create(resource, carried, target.namespace)
             return
-        found = await _find(target, name)
+        found = await _find(target, carried)
         if found is None:
             continue
         if "deletionTimestamp" in found["metadata"]:
             await asyncio.sleep(_POLL_S)
             continue
-        if found.get("data") != config_map["data"]:
+        if not _is_equal(carried, found):
             raise errors.UsageError(
-                f"there is a ConfigMap {name} already, and it isn't this run's",
-                remedy=advice("delete it (`kubectl delete configmap`), or choose another --name"),
+                f"there is a {what} already, and it isn't this run's",
+                remedy=advice(
+                    f"delete it (`kubectl delete {resource.kind.lower()}`), or choose another --name"
+                ),
             )
         if not found["metadata"].get("ownerReferences"):
             return
@@ -106,33 +114,41 @@ async def _create_config_map(target: Target, config_map: Manifest, job: Manifest
             raise _taken(target, job["metadata"]["name"])
         # Its owner is a run that was removed, so it is about to go, at a moment that nobody knows.
         with contextlib.suppress(errors.NotFound, errors.Conflict):
-            await target.api.delete(CONFIG_MAPS, name, target.namespace, uid=uid_of(found))
+            await target.api.delete(resource, name, target.namespace, uid=uid_of(found))
     raise errors.UsageError(
-        f"the ConfigMap {name} of an earlier run is being deleted, and stays",
-        remedy=advice("`kubectl describe configmap` shows its finalizers; or choose another --name"),
+        f"the {what} of an earlier run is being deleted, and stays",
+        remedy=advice(
+            f"`kubectl describe {resource.kind.lower()}` shows its finalizers; or choose another --name"
+        ),
     )
 
 
-async def _settle(target: Target, config_map: Manifest, job: Manifest, notify: Notify) -> None:
-    """Takes back a ConfigMap whose Job wasn't created, unless the Job that is there mounts it.
+def _is_equal(carried: Manifest, found: Manifest) -> bool:
+    if "data" in carried:
+        return bool(found.get("data") == carried["data"])
+    return bool((found.get("spec") or {}).get("selector") == carried["spec"]["selector"])
+
+
+async def _settle(target: Target, carried: Manifest, job: Manifest, notify: Notify) -> None:
+    """Takes back what a Job needs that wasn't created, unless the Job that is there needs it.
 
     That is another submit's, or this one's, whose answer was lost.
     """
-    name = config_map["metadata"]["name"]
     with contextlib.suppress(errors.GpuyardError):
         there = await _job_of(target, job)
-        found = await _find(target, name)
+        found = await _find(target, carried)
         if found is None or found["metadata"].get("ownerReferences"):
             return
-        if there is not None and _mounts(there, name):
-            await _own(target, config_map, there, notify)
+        if there is not None and _needs(there, carried):
+            await _own(target, carried, there, notify)
         else:
-            await target.api.delete(CONFIG_MAPS, name, target.namespace, uid=uid_of(found))
+            name = carried["metadata"]["name"]
+            await target.api.delete(_resource(carried), name, target.namespace, uid=uid_of(found))
 
 
-async def _own(target: Target, config_map: Manifest, job: Manifest, notify: Notify) -> None:
-    """Makes the Job the ConfigMap's owner, so that it goes with it."""
-    metadata = config_map["metadata"]
+async def _own(target: Target, carried: Manifest, job: Manifest, notify: Notify) -> None:
+    """Makes the Job the owner, so that what it needs goes with it."""
+    metadata, resource = carried["metadata"], _resource(carried)
     owner = {
         "apiVersion": JOBS.api_version,
         "kind": JOBS.kind,
@@ -142,19 +158,19 @@ async def _own(target: Target, config_map: Manifest, job: Manifest, notify: Noti
     patch = {"metadata": {"ownerReferences": [owner]}}
     try:
         try:
-            await target.api.patch(CONFIG_MAPS, metadata["name"], patch, target.namespace)
+            await target.api.patch(resource, metadata["name"], patch, target.namespace)
         except errors.NotFound:
             # Another submit of this name took it for its own, failed, and took it back.
-            owned = {**config_map, "metadata": {**metadata, **patch["metadata"]}}
-            await target.api.create(CONFIG_MAPS, owned, target.namespace)
+            owned = {**carried, "metadata": {**metadata, **patch["metadata"]}}
+            await target.api.create(resource, owned, target.namespace)
     except errors.GpuyardError as error:
-        said = f"ConfigMap {metadata['name']} won't go with its run: {error.message}"
+        said = f"{resource.kind} {metadata['name']} won't go with its run: {error.message}"
         notify(Notice(said, NoticeKind.WARNING))
 
 
-async def _find(target: Target, name: str) -> Manifest | None:
+async def _find(target: Target, carried: Manifest) -> Manifest | None:
     try:
-        return await target.api.get(CONFIG_MAPS, name, target.namespace)
+        return await target.api.get(_resource(carried), carried["metadata"]["name"], target.namespace)
     except errors.NotFound:
         return None
 
@@ -167,9 +183,12 @@ async def _job_of(target: Target, job: Manifest) -> Manifest | None:
         return None
 
 
-def _mounts(job: Manifest, config_map: str) -> bool:
-    volumes: Sequence[Mapping[str, Any]] = job["spec"]["template"]["spec"].get("volumes") or ()
-    return any((volume.get("configMap") or {}).get("name") == config_map for volume in volumes)
+def _needs(job: Manifest, carried: Manifest) -> bool:
+    pod, name = job["spec"]["template"]["spec"], carried["metadata"]["name"]
+    if carried["kind"] == SERVICES.kind:
+        return bool(pod.get("subdomain") == name)
+    volumes: Sequence[Mapping[str, Any]] = pod.get("volumes") or ()
+    return any((volume.get("configMap") or {}).get("name") == name for volume in volumes)
 
 
 def _taken(target: Target, name: str) -> errors.UsageError:

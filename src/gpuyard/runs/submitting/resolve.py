@@ -10,7 +10,7 @@ from pathlib import Path
 from gpuyard import errors
 from gpuyard.advice import advice
 from gpuyard.runs.submitting.host import host_context
-from gpuyard.runs.submitting.script import launcher_text, take_script
+from gpuyard.runs.submitting.script import launcher_files, take_script
 from gpuyard.workloads.command import split_run, subject
 from gpuyard.workloads.names import generate_name
 from gpuyard.workloads.resolved_run import ResolvedRun
@@ -56,7 +56,7 @@ def resolve(spec: RunSpec, base: Path, environ: Mapping[str, str], *, namespace:
         image=image,
         entrypoint=_entrypoint(spec),
         script=take_script(spec, base),
-        launcher=launcher_text(),
+        launcher=launcher_files(),
     )
 
 

@@ -34,7 +34,7 @@ def take_script(spec: RunSpec, folder: Path) -> Script | None:
     from gpuyard.workloads.launch import MAX_CONFIG_MAP_BYTES
     from gpuyard.workloads.resolved_run import Script
 
-    room = MAX_CONFIG_MAP_BYTES - len(launcher_text().encode())
+    room = MAX_CONFIG_MAP_BYTES - sum(len(text.encode()) for text in launcher_files().values())
     content = _read(folder / path, room + 1)
     # The image may have any file; one of such a name it hasn't.
     if content is None and begins_with_python(path) and (error := quoted_line(spec.run)):
@@ -77,8 +77,9 @@ def _text(file: Path, content: bytes, room: int) -> str:
     return text
 
 
-def launcher_text() -> str:
-    """The launcher, as it is installed here."""
-    from gpuyard import launcher
+def launcher_files() -> dict[str, str]:
+    """The launcher and what it reads in runs of several pods, as they are installed here: name and text."""
+    from gpuyard import launcher, launcher_gang
 
-    return Path(launcher.__file__).read_text()
+    files = (Path(str(module.__file__)) for module in (launcher, launcher_gang))
+    return {file.name: file.read_text() for file in files}

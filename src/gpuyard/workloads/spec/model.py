@@ -30,6 +30,8 @@ _LABEL_NAME = r"(?a)[A-Za-z0-9](?:[A-Za-z0-9_.-]{0,61}[A-Za-z0-9])?"
 _NOT_KUBERNETES = r"(?i)(\d+(?:\.\d+)?)\s*([kmgtp])(?:i?b)?"
 #: Kubernetes counts seconds in 31 bits.
 _MAX_TIMEOUT = timedelta(days=24_855)
+#: Of one run; more than any cluster takes, as typing errors are.
+MAX_NODES = 5000
 _SMALLEST_MEMORY = 2**20
 _MOST_CPUS = 100_000
 _MOST_BYTES = 2**60
@@ -40,6 +42,7 @@ _ALSO_KNOWN_AS = {
     "environment": "env", "accelerators": "resources.gpus", "gpu": "resources.gpus",
     "nvidia.com/gpu": "resources.gpus", "amd.com/gpu": "resources.gpus",
     "cpu": "resources.cpus", "mem": "resources.memory",
+    "num_nodes": "nodes", "num-nodes": "nodes", "replicas": "nodes", "parallelism": "nodes",
     "backoffLimit": "retries", "priorityClassName": "priority",
 }  # fmt: skip
 
@@ -255,6 +258,8 @@ SPEC = Fields(
         "snapshot": value(_flag),
         "image": _read_image,
         "image_pull_secrets": items(text(_secret)),
+        "nodes": whole_number(1, MAX_NODES),
+        "start_within": value(_timeout),
         "retries": whole_number(0, 1000),
         "timeout": value(_timeout),
         "priority": text(_priority),

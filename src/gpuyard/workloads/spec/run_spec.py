@@ -83,6 +83,8 @@ class RunSpec:
         shell: what runs a command line; None for one of our choice, where one is needed.
         env: complete: values from the caller's shell are filled in; without what the image to build has.
         baked: what is written into an image that is built: the file's own, whatever the flags say.
+        nodes: how many pods it has, each with these resources, on as many nodes or fewer.
+        start_within: how long a run of several pods that are up waits for the others.
         retries: attempts after the first.
         timeout: how long one attempt may run; None for any time.
         snapshot: whether it runs in a copy of the code as it is at the submit.
@@ -108,6 +110,8 @@ class RunSpec:
     image: str | None = None
     image_pull_secrets: tuple[str, ...] = ()
     build: ImageBuild | None = None
+    nodes: int = 1
+    start_within: timedelta = timedelta(minutes=10)
     retries: int = 0
     timeout: timedelta | None = None
     priority: str | None = None
@@ -269,6 +273,11 @@ def _across(root: Mapping[str, Node], flags: Mapping[Path, str]) -> Iterator[tup
     if root.get("snapshot") == "true" and root.get("image"):
         words = "a run in an image has the code that is in it; leave it out, or build an image of the folder"
         yield ("snapshot",), words
+    if root.get("start_within") is not None and root.get("nodes") in (None, "1"):
+        yield (
+            ("start_within",),
+            advice("a run of one pod waits for no others; leave it out, or add `nodes` (--nodes)"),
+        )
     resources = root.get("resources")
     if isinstance(resources, dict):
         shm, memory = _bytes(resources.get("shm")), _bytes(resources.get("memory"))

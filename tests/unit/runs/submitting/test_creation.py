@@ -67,7 +67,9 @@ def target_of(api: Api) -> Target:
 def manifests_of(text: str = "print(1)", namespace: str = "default") -> list[Manifest]:
     spec = RunSpec(run=("train.py",), image="python:3.12")
     script = Script("train.py", text)
-    run = ResolvedRun(spec, "train", namespace, image="python:3.12", script=script, launcher="the launcher")
+    run = ResolvedRun(
+        spec, "train", namespace, image="python:3.12", script=script, launcher={"launcher.py": "the launcher"}
+    )
     return render(run)
 
 

@@ -48,7 +48,9 @@ async def _with_status(api: ObjectApi, manifest: Manifest) -> Manifest:
 
 def with_script(run: ResolvedRun) -> ResolvedRun:
     spec = dataclasses.replace(run.spec, run=("train.py",))
-    return dataclasses.replace(run, spec=spec, script=Script("train.py", "print(1)"), launcher="the launcher")
+    return dataclasses.replace(
+        run, spec=spec, script=Script("train.py", "print(1)"), launcher={"launcher.py": "the launcher"}
+    )
 
 
 async def test_what_is_printed_is_what_is_sent(target: Target, tmp_path: Path) -> None:

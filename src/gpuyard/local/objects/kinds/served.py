@@ -11,10 +11,23 @@ from gpuyard.local.objects.kinds.node import NODE
 from gpuyard.local.objects.kinds.pod import POD
 from gpuyard.local.objects.kinds.priority_class import PRIORITY_CLASS
 from gpuyard.local.objects.kinds.registry import Kinds
+from gpuyard.local.objects.kinds.service import SERVICE
 
 
 def yard_kinds() -> Kinds:
     """Their registry; whoever composes a yard makes it once and passes it on."""
     return Kinds(
-        (CONFIG_MAP, EVENT, NAMESPACE, NODE, POD, SECRET, SERVICE_ACCOUNT, JOB, LEASE, PRIORITY_CLASS)
+        (
+            CONFIG_MAP,
+            EVENT,
+            NAMESPACE,
+            NODE,
+            POD,
+            SECRET,
+            SERVICE,
+            SERVICE_ACCOUNT,
+            JOB,
+            LEASE,
+            PRIORITY_CLASS,
+        )
     )
