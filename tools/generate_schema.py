@@ -23,8 +23,8 @@ ROOTS = (
     "core.v1.Binding", "core.v1.ConfigMap", "core.v1.Event", "core.v1.Namespace", "core.v1.Node",
     "core.v1.Pod", "core.v1.Secret", "core.v1.Service", "core.v1.ServiceAccount", "batch.v1.Job",
     "coordination.v1.Lease", "policy.v1.Eviction", "scheduling.v1.PriorityClass", "meta.v1.DeleteOptions",
-    "meta.v1.ListMeta", "meta.v1.Status", "authorization.v1.SelfSubjectAccessReview", "authorization.v1.SelfSubjectRulesReview",
-    "authentication.v1.SelfSubjectReview",
+    "meta.v1.ListMeta", "meta.v1.Status", "authorization.v1.SelfSubjectAccessReview",
+    "authorization.v1.SelfSubjectRulesReview", "authentication.v1.SelfSubjectReview",
 )  # fmt: skip
 
 SCALARS = {

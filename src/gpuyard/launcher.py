@@ -330,38 +330,6 @@ def _why_missing(command: str) -> str:
     return ": there is no such command"
 
 
-def stay_together(run: "Any") -> int:
-    """As `stay`, once all pods of this run are there, and no longer than until another has failed."""
-    folder = os.path.dirname(os.path.abspath(__file__))
-    sys.path.insert(0, folder)
-    try:
-        import launcher_gang  # type: ignore[import-not-found]
-    except ImportError:
-        _say("there is no launcher_gang.py in " + folder + ": build the image again with this gpuyard")
-        return EXIT_USAGE
-    sys.path.remove(folder)
-    for number in _STOPPING:
-        # The first process of a container has no default for them.
-        signal.signal(number, lambda number, _: os._exit(128 + number))
-    try:
-        gang, within_s = launcher_gang.of_environment()
-        gang.meet(within_s)
-    except launcher_gang.NotTogether as reason:
-        _say("this run's pods didn't start together: " + str(reason))
-        return int(launcher_gang.EXIT_WITH_ANOTHER)
-    except ValueError as error:
-        _say("GPUYARD_GANG isn't as gpuyard sets it: " + str(error))
-        return EXIT_USAGE
-    for number in _STOPPING:
-        signal.signal(number, signal.SIG_DFL)
-    code = stay(run, gang)
-    if gang.ended_by:
-        _say("this pod ends since rank " + gang.ended_by)
-        return int(launcher_gang.EXIT_WITH_ANOTHER)
-    gang.tell_end(code)
-    return code
-
-
 def stay(run: "Any", gang: "Any" = None) -> int:
     """Runs it in a child, and gives its exit code, 128 + n after signal n. Zombies are reaped meanwhile.
 
@@ -490,5 +458,12 @@ if __name__ == "__main__":
     # The parent of a container's first process is outside.
     first = os.getpid() == 1 or os.getppid() == 0
     if os.environ.get("GPUYARD_GANG"):
-        sys.exit(stay_together(lambda: main(sys.argv)))
+        sys.path.insert(0, os.path.dirname(os.path.abspath(__file__)))
+        try:
+            import launcher_gang  # type: ignore[import-not-found]
+        except ImportError:
+            _say("launcher_gang.py isn't beside it: build the image again with this gpuyard")
+            sys.exit(EXIT_USAGE)
+        del sys.path[0]
+        sys.exit(launcher_gang.stay_together(stay, lambda: main(sys.argv), _say))
     sys.exit(stay(lambda: main(sys.argv)) if first else main(sys.argv))

@@ -15,6 +15,7 @@ Standard library only, Python 3.6 and later, as launcher.py, beside which this f
 
 import os
 import select
+import signal
 import socket
 import threading
 import time
@@ -23,6 +24,8 @@ if False:  # typing would cost every run's start
     from typing import Any
 
 EXIT_WITH_ANOTHER = 193
+EXIT_USAGE = 64
+STOPPING = (signal.SIGTERM, signal.SIGINT, signal.SIGQUIT)
 
 _RETRY_S = 0.3
 #: What a message may have, its end of line included.
@@ -37,7 +40,38 @@ class NotTogether(Exception):
     """Why the pods of the run didn't start together."""
 
 
-class Gang:
+def stay_together(stay: "Any", run: "Any", say: "Any") -> int:
+    """Runs the command by the launcher's `stay` once all pods of this run are there, and no longer than until
+    another has failed; gives the exit code.
+
+    Args:
+        stay: of the launcher.
+        run: becomes the command.
+        say: prints a line of ours.
+    """
+    for number in STOPPING:
+        # The first process of a container has no default for them.
+        signal.signal(number, lambda number, _: os._exit(128 + number))
+    try:
+        rank, within_s = of_environment()
+        rank.meet(within_s)
+    except NotTogether as reason:
+        say("this run's pods didn't start together: " + str(reason))
+        return EXIT_WITH_ANOTHER
+    except (KeyError, ValueError) as error:
+        say("GPUYARD_GANG isn't as gpuyard sets it: " + str(error))
+        return EXIT_USAGE
+    for number in STOPPING:
+        signal.signal(number, signal.SIG_DFL)
+    code = int(stay(run, rank))
+    if rank.ended_by:
+        say("this pod ends since rank " + rank.ended_by)
+        return EXIT_WITH_ANOTHER
+    rank.tell_end(code)
+    return code
+
+
+class Rank:
     """This pod's place among those of its run.
 
     Attributes:
@@ -154,10 +188,7 @@ class Gang:
         late = due + 2 * _LAST_WORD_S
         while time.monotonic() < late:
             try:
-                family, _, _, _, place = _resolve(self.address, self.port)
-                with_first = socket.socket(family, socket.SOCK_STREAM)
-                with_first.settimeout(5.0)
-                with_first.connect(place)
+                with_first = socket.create_connection((self.address, self.port), 5.0)
             except OSError as error:
                 why = str(error)
                 time.sleep(_RETRY_S)
@@ -282,14 +313,14 @@ def _missing_text(ranks: str) -> str:
     )
 
 
-def of_environment() -> "tuple[Gang, float]":
-    """This pod's gang, and how many seconds it may take to meet.
+def of_environment() -> "tuple[Rank, float]":
+    """This pod's place, and how many seconds it may take to meet.
 
     Raises:
         ValueError: the environment doesn't say it as gpuyard does.
     """
     size, address, port, within_s = os.environ["GPUYARD_GANG"].split()
     rank = os.environ.get("GPUYARD_GANG_RANK", "")
-    return Gang(int(rank), int(size), address, int(port), os.environ.get("GPUYARD_GANG_UID", "")), float(
+    return Rank(int(rank), int(size), address, int(port), os.environ.get("GPUYARD_GANG_UID", "")), float(
         within_s
     )

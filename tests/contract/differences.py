@@ -10,7 +10,6 @@ _CLIENTS_FAULT = "400 or 422 instead of 500, since it is the client's fault"
 
 UNSERVED: dict[str, str] = {
     "discovery.deployments": "a yard runs pods and Jobs",
-    "discovery.services": "processes of one machine reach one another without",
     "discovery.cron_jobs": "a yard runs pods and Jobs",
     "discovery.volume_claims": "pods see the machine's files, or have emptyDir and configMap volumes",
     "discovery.runtime_classes": "the one class, gpuyard-process, isn't an object",

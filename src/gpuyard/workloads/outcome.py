@@ -10,8 +10,9 @@ from typing import Any
 from gpuyard.kube.conditions import find_condition
 from gpuyard.kube.objects import annotations_of
 from gpuyard.kube.pods import container_statuses
-from gpuyard.kube.wellknown import ANNOTATION_STOPPED_AT, ANNOTATION_STOPPED_BY
+from gpuyard.kube.wellknown import ANNOTATION_GANG_SIZE, ANNOTATION_STOPPED_AT, ANNOTATION_STOPPED_BY
 from gpuyard.workloads.memory_kills import oom_cause, oom_reason
+from gpuyard.workloads.pod_failure_policy import EXIT_WITH_ANOTHER
 
 
 class Reason(StrEnum):
@@ -43,6 +44,7 @@ class Reason(StrEnum):
     DRAINED = "Drained"
     NODE_REBOOTED = "NodeRebooted"
     NODE_LOST = "NodeLost"
+    ENDED_WITH_ANOTHER = "EndedWithAnother"
     JOB_FAILED = "JobFailed"
     # stopped
     STOPPED_BY_USER = "StoppedByUser"
@@ -108,6 +110,8 @@ def why_failed(pod: Mapping[str, Any] | None) -> tuple[Reason, str]:
     if str(status.get("reason", "")).startswith(_OUT_OF):
         return Reason.START_ERROR, str(status.get("message") or "its node refused it")
     code = exit_code(pod)
+    if ended_with_another(pod):
+        return Reason.ENDED_WITH_ANOTHER, "another pod of the run failed, was lost or never came"
     if code is None and (failed := _failed_init(pod)):
         return Reason.EXIT_CODE, f"init container {failed[0]} exited with {failed[1]}"
     if code is None:
@@ -144,6 +148,11 @@ def is_refused(pod: Mapping[str, Any]) -> bool:
     """Whether a kubelet never took the pod on: it failed, and nothing of it has run."""
     status = pod.get("status", {})
     return status.get("phase") == "Failed" and find_condition(pod, "Initialized") is None
+
+
+def ended_with_another(pod: Mapping[str, Any]) -> bool:
+    """Whether the pod's launcher ended it, since another of its run failed, was lost or never came."""
+    return ANNOTATION_GANG_SIZE in annotations_of(pod) and exit_code(pod) == EXIT_WITH_ANOTHER
 
 
 def _failed_init(pod: Mapping[str, Any]) -> tuple[str, int] | None:

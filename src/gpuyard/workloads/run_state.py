@@ -23,6 +23,7 @@ from gpuyard.workloads.outcome import (
     Reason,
     container_state,
     disruption_of,
+    ended_with_another,
     exit_code,
     is_stopped,
     why_failed,
@@ -250,7 +251,16 @@ def _failed(job: Mapping[str, Any], last: Sequence[Mapping[str, Any]]) -> _RunVe
     if failed is None:
         return _RunVerdict(State.FAILED, Reason.JOB_FAILED, str(condition.get("message", "")))
     reason, message = why_failed(failed)
-    return _RunVerdict(State.FAILED, reason, message)
+    return _RunVerdict(State.FAILED, reason, f"{_which(job, failed)}{message}")
+
+
+def _which(job: Mapping[str, Any], pod: Mapping[str, Any]) -> str:
+    """`rank 2 (pod train-2-x7k2q on node a): ` of a run of several pods; empty of one."""
+    index = annotations_of(pod).get(ANNOTATION_COMPLETION_INDEX)
+    if index is None or int(job["spec"].get("completions") or 1) == 1:
+        return ""
+    node = pod["spec"].get("nodeName")
+    return f"rank {index} (pod {pod['metadata']['name']}{f' on node {node}' if node else ''}): "
 
 
 def _exit_code(last: Sequence[Mapping[str, Any]]) -> int | None:
@@ -262,9 +272,12 @@ def _exit_code(last: Sequence[Mapping[str, Any]]) -> int | None:
 
 
 def _first_failed(pods: Sequence[Mapping[str, Any]]) -> Mapping[str, Any] | None:
-    """The pod that failed first: the others of a distributed run usually fail because of it."""
+    """The pod that failed first: the others of a distributed run usually fail because of it, and those that
+    their launcher ended for it say so."""
     failed = [pod for pod in pods if pod.get("status", {}).get("phase") == "Failed"]
-    return min(failed, key=lambda pod: _pod_finished_text(pod) or "~", default=None)
+    return min(
+        failed, key=lambda pod: (ended_with_another(pod), _pod_finished_text(pod) or "~"), default=None
+    )
 
 
 def _attempts(pods: Sequence[Mapping[str, Any]]) -> list[list[Mapping[str, Any]]]:

@@ -7,9 +7,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from gpuyard.kube.objects import ObjectKey
-from gpuyard.scheduling.decide import decide, order
+from gpuyard.scheduling.decide import decide, decide_gang, order
 from gpuyard.scheduling.fit import Insufficient, fit
-from gpuyard.scheduling.requests import PodRequest
+from gpuyard.scheduling.requests import Gang, PodRequest
 from gpuyard.scheduling.snapshot import NodeState, Snapshot
 
 GPU = "nvidia.com/gpu"
@@ -98,3 +98,35 @@ def test_the_order_in_which_things_are_told_does_not_matter(data: st.DataObject,
     other = Snapshot.build(data.draw(st.permutations(nodes)), data.draw(st.permutations(bound)))
     assert decide(pods[0], one) == decide(pods[0], other)
     assert order(pods) == order(data.draw(st.permutations(pods)))
+
+
+def members(count: int, size: int, gpus: int = 4) -> list[PodRequest]:
+    return [request(f"p{n}", resources={GPU: gpus}, gang=Gang("u", size)) for n in range(count)]
+
+
+def test_a_gang_is_placed_whole() -> None:
+    snapshot = Snapshot({name: NodeState(name, {GPU: 8}) for name in "ab"})
+    decision = decide_gang(members(3, 3), 0, snapshot)
+    assert sorted(decision.nodes.values()) in (["a", "a", "b"], ["a", "b", "b"])
+    assert decide_gang(members(1, 3), 2, snapshot).nodes
+    assert not decide_gang(members(2, 3), 0, snapshot).nodes
+    assert not decide_gang(members(2, 3), 0, snapshot).message
+
+
+def test_a_gang_without_place_for_one_has_none() -> None:
+    snapshot = Snapshot({name: NodeState(name, {GPU: gpus}) for name, gpus in (("a", 8), ("b", 2))})
+    decision = decide_gang(members(3, 4), 1, snapshot)
+    assert not decision.nodes
+    assert decision.message == (
+        "3 of the 4 pods of its gang have a place, and none starts without the others: "
+        "0/2 nodes are available: 2 Insufficient nvidia.com/gpu."
+    )
+
+
+@given(st.lists(st.integers(0, 8), min_size=1, max_size=4), st.integers(2, 6), st.integers(1, 8))
+def test_a_gang_takes_no_more_than_there_is(free: list[int], size: int, gpus: int) -> None:
+    snapshot = Snapshot({f"n{n}": NodeState(f"n{n}", {GPU: count}) for n, count in enumerate(free)})
+    nodes = decide_gang(members(size, size, gpus), 0, snapshot).nodes
+    assert bool(nodes) == (sum(count // gpus for count in free) >= size)
+    for name, node in snapshot.nodes.items():
+        assert list(nodes.values()).count(name) * gpus <= node.allocatable[GPU]

@@ -25,7 +25,8 @@ def resolved(*run: str, line: str = "", gpus: str = "", name: str = "train", **m
     decided = {key: more.pop(key) for key in ("script", "entrypoint", "launcher") if key in more}
     request = parse_gpus(gpus) if gpus else GpuRequest()
     spec = RunSpec(run=line or run, image="python:3.12", gpus=request, **more)
-    return ResolvedRun(spec, name, "ml", image="python:3.12", **{"launcher": TEXT, **decided})
+    texts = {"launcher.py": decided.pop("launcher", TEXT), "launcher_gang.py": "the gang's"}
+    return ResolvedRun(spec, name, "ml", image="python:3.12", launcher=texts, **decided)
 
 
 def container_of(job: dict[str, Any]) -> Any:

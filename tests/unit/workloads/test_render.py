@@ -40,7 +40,8 @@ HOST = HostContext(
 
 
 def resolved(spec: RunSpec, name: str = "a-run", host: HostContext = HOST) -> ResolvedRun:
-    place = {"image": spec.image, "launcher": "the launcher"} if spec.image else {"host": host}
+    launcher = {"launcher.py": "the launcher", "launcher_gang.py": "what several pods need"}
+    place: dict[str, Any] = {"image": spec.image, "launcher": launcher} if spec.image else {"host": host}
     return ResolvedRun(spec, name, "default", **place)
 
 

@@ -87,12 +87,20 @@ RUNNING = {"running": {"startedAt": "2026-01-31T12:05:00Z"}}
 SUCCEEDED = pod("Succeeded", state=terminated(0, reason="Completed"))
 
 
+def of_gang(one: dict[str, Any]) -> dict[str, Any]:
+    one["metadata"]["annotations"] |= {"gpuyard.io/gang-size": "2"}
+    return one
+
+
 def waiting(reason: str) -> dict[str, Any]:
     return {"waiting": {"reason": reason, "message": f"because {reason}"}}
 
 
 CASES = {
     "no pod yet": (job(), [], "pending", "WaitingForPod", None),
+    "all ended with another that is gone": (
+        job(("Failed", "PodFailurePolicy"), completions=2), [of_gang(failed(193, index=0))],
+        "failed", "EndedWithAnother", 193),
     "suspended": (job(suspend=True), [], "pending", "Suspended", None),
     "new pod": (job(), [pod(node=None)], "pending", "WaitingForScheduler", None),
     "unschedulable": (
@@ -416,3 +424,15 @@ def test_any_job_with_any_pods_has_one_state(manifest: dict[str, Any], pods: lis
 def test_a_time_that_somebody_wrote_by_hand_is_no_time() -> None:
     found = run_state(job(annotations={"gpuyard.io/stopped-at": "yesterday"}, suspend=True), [])
     assert (found.state, found.finished_at) == (State.STOPPED, None)
+
+
+def test_the_rank_that_failed_is_named_and_not_those_that_ended_with_it() -> None:
+    ended = of_gang(failed(193, "12:09:59", index=0))
+    first = of_gang(failed(7, "12:10:00", index=1))
+    state = run_state(job(("Failed", "PodFailurePolicy"), completions=2), [ended, first])
+    assert (state.reason, state.exit_code) == (Reason.EXIT_CODE, 7)
+    assert state.message == "rank 1 (pod p-12:00:01-1 on node node-a): exited with 7"
+
+
+def test_a_program_s_own_193_is_its_own() -> None:
+    assert run_state(job("Failed"), [failed(193)]).message == "exited with 193"

@@ -30,6 +30,8 @@ def submitted_text(run: ResolvedRun, environ: Mapping[str, str], *, simulated: b
     """
     asked = run.spec.gpus
     gpus = gpus_text({asked.resource: asked.count}) if asked.count else "no GPUs"
+    if run.spec.nodes > 1:
+        gpus = f"{run.spec.nodes} pods, each with {gpus}"
     text = f"Submitted {run.name} ({gpus}{', simulated' if asked.count and simulated else ''})"
     text += f" with {run.script.path} from here" if run.script else _interpreter(run, environ)
     if run.host is not None and run.host.snapshot is not None:

@@ -71,28 +71,26 @@ async def start_container(
     ground = {} if image else base_environment()
     edits = await asyncio.to_thread(_cdi_edits, context, allocation) if image else CdiEdits()
     sources = await _sources_of(context, key_of(pod).namespace, container)
-    quantities = context.node.allocatable_quantities
-    own = own_environment(pod, container, sources, quantities, {**ground, **allocation.envs})
+    known = {**ground, **allocation.envs}
+    own = own_environment(pod, container, sources, context.node.allocatable_quantities, known)
     # As in a cluster CDI comes last: it says that nothing else is to hand GPUs over.
-    composed = compose(ground, allocation.envs, own, master_port, **_what_is_hidden(context))
-    environment = {**composed, **dict(edits.env)}
+    hidden = _what_is_hidden(context)
+    environment = compose(ground, allocation.envs, own, master_port, **hidden) | dict(edits.env)
     folder = PodFolder(context.pods_dir / uid_of(pod))
     volumes = container_volumes(pod["spec"], container, folder.volumes, can_mount=applied.mounts)
     for mount in volumes.mounts:
         await asyncio.to_thread(folder.make_volume, mount.host_path.name)
-    names = context.host_names.hosts_file(pod)
-    if not applied.mounts:
-        environment = with_addresses(environment, pod)
-    plugin_mounts = [Mount(Path(m.host_path), m.container_path, m.read_only) for m in allocation.mounts]
+    plugins = (Mount(Path(m.host_path), m.container_path, m.read_only) for m in allocation.mounts)
+    mounts = [*plugins, *edits.mounts, *_hosts_mount(context, pod), *volumes.mounts]
     devices = {d.container_path: HostDevice(d.host_path, d.container_path) for d in allocation.devices}
     devices |= {d.container_path: d for d in edits.devices}
     spec = ContainerSpec(
         name=folder.start_name(container["name"], attempt),
         argv=_argv(container, environment, in_image=image is not None),
-        env=environment,
+        env=environment if applied.mounts else with_addresses(environment, pod),
         working_dir=container.get("workingDir") or ("" if image else "/"),
         devices=list(devices.values()),
-        mounts=[*plugin_mounts, *edits.mounts, *_hosts(names), *volumes.mounts] if applied.mounts else (),
+        mounts=mounts if applied.mounts else (),
         shm_bytes=0 if volumes.has_shm and volumes.shm_bytes is None else volumes.shm_bytes,
         limits=limits_of(container),
         image=_image_run(pod["spec"], container, image, environment) if image else None,
@@ -109,8 +107,9 @@ def _what_is_hidden(context: KubeletContext) -> dict[str, bool]:
     return {"hides_nvidia": has_nvidia, "hides_amd": AMD in makers}
 
 
-def _hosts(file: Path | None) -> list[Mount]:
-    return [Mount(file, "/etc/hosts", True)] if file is not None and Path("/etc/hosts").exists() else []
+def _hosts_mount(context: KubeletContext, pod: Manifest) -> list[Mount]:
+    file = context.host_names.hosts_file(pod)
+    return [Mount(file, "/etc/hosts", True)] if file and Path("/etc/hosts").exists() else []
 
 
 def _argv(container: Mapping[str, Any], environment: Mapping[str, str], *, in_image: bool) -> list[str]:

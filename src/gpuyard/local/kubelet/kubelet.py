@@ -79,7 +79,6 @@ class Kubelet:
         self._name = node_name
         self._pods = pods
         self._supervisor = pods.supervisor
-        self._pods_dir = paths.pods_dir
         self._node = NodeReporter(
             api, node_name, devices, runtimes, clock, data_dir=paths.data_dir, heartbeat_s=heartbeat_s
         )
@@ -103,11 +102,9 @@ class Kubelet:
         #: Pods whose worker is through, though the informer may still show an older state of them.
         self._over: set[str] = set()
         self._group: asyncio.TaskGroup | None = None
-        # Before the pods are: a pod finds its own name.
-        pods.add_handler(self._context.host_names.note)
-        pods.add_handler(self._on_pod)
-        # A pod's status says whether the devices that it holds are healthy.
-        devices.on_change(self._look_at_pods)
+        for handler in (self._context.host_names.note, self._on_pod):  # a pod finds its own name
+            pods.add_handler(handler)
+        devices.on_change(self._look_at_pods)  # a pod's status says whether its devices are healthy
 
     def wake(self) -> None:
         """This process stood still: has the node report itself alive at once, and looks at all pods, since
@@ -205,7 +202,7 @@ class Kubelet:
                 if pod["spec"].get("nodeName") == self._name:
                     (over if is_terminal(pod) else live).append(pod)
         known = {uid_of(pod) for pod in self._pods.objects.values()}
-        orphans = pod_folders(self._pods_dir).keys() - known
+        orphans = pod_folders(self._context.pods_dir).keys() - known
         # A pod that nobody understands keeps what it has: its processes may go on.
         await self._context.devices.retain((known | orphans) - {uid_of(pod) for pod in over})
         for pod in live:
@@ -240,7 +237,7 @@ class Kubelet:
 
     async def _clean_up(self, uid: str) -> None:
         """Ends and removes what is left of a pod that is no longer in the API."""
-        folder = PodFolder(self._pods_dir / uid)
+        folder = PodFolder(self._context.pods_dir / uid)
         with self._supervisor.guard(f"clean-up after pod {uid}"):
             for name in folder.containers():
                 for attempt in folder.attempts(name)[-1:]:

@@ -28,7 +28,7 @@ def test_a_script_goes_with_its_run_to_an_image(tmp_path: Path) -> None:
     (tmp_path / "train.py").write_text("print(1)\n")
     run = resolved(RunSpec(run=("train.py",), image="i:1", name="n"), tmp_path)
     assert (run.name, run.image, run.script) == ("n", "i:1", Script("train.py", "print(1)\n"))
-    assert "import" in run.launcher
+    assert "import" in run.launcher["launcher.py"]
 
 
 @pytest.mark.parametrize(

@@ -86,6 +86,7 @@ SERVICE = KindSpec(
         AGE,
         Column("Selector", _selector, priority=1),
     ),
+    selectable_fields=frozenset(("spec.clusterIP", "spec.type")),
     subresources=(status_subresource(SERVICES),),
     name_is_subdomain=False,
 )

@@ -1,0 +1,67 @@
+"""Runs of several pods: they start together, find one another, and end together."""
+
+from __future__ import annotations
+
+import pytest
+
+from tests.waiting import until
+
+from .conftest import Yard
+from .shell import Shell
+
+TALKS = """
+import os, socket, sys
+rank, size = int(os.environ["RANK"]), int(os.environ["WORLD_SIZE"])
+address, port = os.environ["MASTER_ADDR"], int(os.environ["MASTER_PORT"])
+if rank == 0:
+    with socket.create_server(("", port)) as server:
+        heard = sorted(server.accept()[0].recv(9).decode() for _ in range(size - 1))
+    print("heard", heard, flush=True)
+else:
+    while True:
+        try:
+            connection = socket.create_connection((address, port))
+            break
+        except ConnectionRefusedError:
+            pass
+    connection.sendall(f"rank {rank}".encode())
+"""
+
+
+def test_pods_find_one_another(target: Shell) -> None:
+    target.script("talks.py", TALKS)
+    result = target.call("run", "talks.py", "-n", "talks", "--nodes", "3", "--gpus", "1")
+    assert result.code == 0, result.err
+    assert "heard ['rank 1', 'rank 2']" in result.out
+    assert target.state("talks")["gpus"] == 3
+
+
+def test_the_rank_that_failed_is_named_and_the_others_end(target: Shell) -> None:
+    target.script(
+        "fails.py",
+        "import os, sys, time\nif os.environ['RANK'] == '1': sys.exit(7)\ntime.sleep(600)\n",
+    )
+    result = target.call("run", "fails.py", "-n", "fails", "--nodes", "2")
+    assert result.code == 7
+    last = result.err.splitlines()[-1]
+    assert last.startswith("fails failed: rank 1 (pod fails-1-")
+    assert last.endswith("): exited with 7")
+
+
+def test_all_start_or_none(yard: Yard) -> None:
+    yard.script("waits.py", "import time\ntime.sleep(600)")
+    yard.ok("run", "waits.py", "-n", "holds", "--gpus", "6", "-d")
+    yard.ok("run", "-n", "gang", "--nodes", "2", "--gpus", "2", "-d", "--", "python", "waits.py")
+    until(lambda: yard.state("gang")["reason"], "the gang waits", lambda reason: reason == "Unschedulable")
+    pods = yard.api("GET", "/api/v1/namespaces/default/pods?labelSelector=gpuyard.io/run=gang")["items"]
+    assert not any(pod["spec"].get("nodeName") for pod in pods)
+    yard.ok("stop", "holds")
+    until(lambda: yard.state("gang")["state"], "the gang runs", lambda state: state == "running")
+    yard.ok("stop", "gang")
+
+
+@pytest.mark.parametrize("nodes", ["0", "-1", "2.5", "1000000", "many"])
+def test_a_number_that_is_none_is_refused(yard: Yard, nodes: str) -> None:
+    result = yard.call("run", "--nodes", nodes, "--", "true")
+    assert result.code == 2
+    assert "--nodes" in result.err

@@ -1,0 +1,187 @@
+"""Launchers of several pods, as processes that meet on this machine."""
+
+from __future__ import annotations
+
+import functools
+import os
+import signal
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+
+from gpuyard import launcher, launcher_gang
+from gpuyard.local.kubelet.ports import free_port
+from gpuyard.workloads import pod_failure_policy
+from tests.waiting import until
+
+WAITS = "import time; print('up', flush=True); time.sleep(600)"
+Start = Callable[..., "Rank"]
+
+
+class Rank:
+    """A launcher and what it prints."""
+
+    def __init__(self, process: subprocess.Popen[bytes], log: Path) -> None:
+        self.process = process
+        self._log = log
+
+    @property
+    def lines(self) -> list[str]:
+        return self._log.read_text().splitlines()
+
+    def wait(self) -> int:
+        return self.process.wait(60)
+
+
+@pytest.fixture
+def port() -> int:
+    return free_port()
+
+
+@pytest.fixture
+def start(tmp_path: Path, port: int) -> Iterator[Start]:
+    ranks: list[Rank] = []
+
+    def start(rank: int, code: str = WAITS, *, size: int = 3, within_s: float = 60, uid: str = "u") -> Rank:
+        log = tmp_path / f"{len(ranks)}.log"
+        gang = {"GPUYARD_GANG": f"{size} localhost {port} {within_s}", "GPUYARD_GANG_RANK": str(rank)}
+        with log.open("wb") as output:
+            process = subprocess.Popen(
+                [sys.executable, launcher.__file__, sys.executable, "-c", code],
+                env={**os.environ, **gang, "GPUYARD_GANG_UID": uid},
+                stdout=output,
+                stderr=output,
+                start_new_session=True,
+            )
+        ranks.append(Rank(process, log))
+        return ranks[-1]
+
+    yield start
+    for rank in ranks:
+        if rank.process.poll() is None:
+            os.killpg(rank.process.pid, signal.SIGKILL)
+        rank.process.wait()
+
+
+def test_the_exit_code_is_the_one_that_jobs_ignore() -> None:
+    assert launcher_gang.EXIT_WITH_ANOTHER == pod_failure_policy.EXIT_WITH_ANOTHER
+
+
+def test_they_start_together_and_end_well(start: Start) -> None:
+    first, second = start(0, "print('up')"), start(2, "print('up')")
+    time.sleep(0.5)
+    assert not first.lines
+    assert not second.lines
+    third = start(1, "print('up')")
+    assert [rank.wait() for rank in (first, second, third)] == [0, 0, 0]
+    assert [rank.lines for rank in (first, second, third)] == [["up"]] * 3
+
+
+@pytest.mark.parametrize("failing", [0, 1])
+def test_when_one_fails_the_others_end(start: Start, failing: int) -> None:
+    ranks = [start(rank, "raise SystemExit(7)" if rank == failing else WAITS) for rank in range(3)]
+    codes = [rank.wait() for rank in ranks]
+    assert codes == [7 if rank == failing else 193 for rank in range(3)]
+    told = f"gpuyard: this pod ends since rank {failing} exited with 7"
+    assert all(rank.lines[-1] == told for number, rank in enumerate(ranks) if number != failing)
+
+
+@pytest.mark.parametrize("lost", [0, 2])
+def test_when_one_is_lost_the_others_end(start: Start, lost: int) -> None:
+    ranks = [start(rank) for rank in range(3)]
+    until(lambda: all(rank.lines == ["up"] for rank in ranks), "all are up")
+    os.killpg(ranks[lost].process.pid, signal.SIGKILL)
+    others = [rank for number, rank in enumerate(ranks) if number != lost]
+    assert [rank.wait() for rank in others] == [193, 193]
+    assert all(rank.lines[-1] == f"gpuyard: this pod ends since rank {lost} is lost" for rank in others)
+
+
+def test_one_that_saves_when_it_is_told_has_the_time(start: Start) -> None:
+    saves = (
+        "import signal, sys, time\n"
+        "def save(*_): time.sleep(1); print('saved', flush=True); sys.exit(0)\n"
+        "signal.signal(signal.SIGTERM, save)\nprint('up', flush=True)\ntime.sleep(600)"
+    )
+    ranks = [start(0, saves, size=2), start(1, "import time; time.sleep(2); raise SystemExit(1)", size=2)]
+    assert [rank.wait() for rank in ranks] == [193, 1]
+    assert ranks[0].lines[:2] == ["up", "saved"]
+
+
+def test_who_never_comes_is_named(start: Start) -> None:
+    ranks = [start(0, within_s=3), start(2, within_s=3)]
+    assert [rank.wait() for rank in ranks] == [193, 193]
+    said = "gpuyard: this run's pods didn't start together: rank 1 isn't there"
+    assert [rank.lines for rank in ranks] == [[said], [said]]
+
+
+def test_without_the_first_the_others_give_up(start: Start, monkeypatch: pytest.MonkeyPatch) -> None:
+    gang = launcher_gang.Rank(1, 2, "localhost", free_port(), "u")
+    monkeypatch.setattr(launcher_gang, "_LAST_WORD_S", 0)
+    with pytest.raises(launcher_gang.NotTogether, match=r"rank 0 isn't there: localhost port .*refused"):
+        gang.meet(0.5)
+
+
+def test_strangers_and_restarted_pods_do_not_disturb(start: Start, port: int) -> None:
+    first = start(0)
+    for said in (b"here other 1\n", b"here u 99\n", b"here u 0\n", b"x" * 5000, b"\xff\n\n", b""):
+        until(functools.partial(_says, port, said), "the first listens")
+    once = start(1)
+    # Its connection is taken in, and gone again: the pod was deleted.
+    time.sleep(0.5)
+    os.killpg(once.process.pid, signal.SIGKILL)
+    again, last = start(1), start(2)
+    until(lambda: all(rank.lines == ["up"] for rank in (first, again, last)), "all are up")
+
+
+def test_a_stop_while_it_waits_ends_it(start: Start) -> None:
+    first = start(0)
+    time.sleep(0.5)
+    first.process.send_signal(signal.SIGTERM)
+    assert first.wait() == 128 + signal.SIGTERM
+
+
+def test_a_stop_is_the_command_s_alone(start: Start) -> None:
+    ranks = [start(0, size=2), start(1, size=2)]
+    until(lambda: all(rank.lines == ["up"] for rank in ranks), "all are up")
+    for rank in ranks:
+        rank.process.send_signal(signal.SIGTERM)
+    codes = [rank.wait() for rank in ranks]
+    assert set(codes) <= {143, 193}
+    assert 143 in codes
+
+
+def test_many_pods(start: Start, port: int) -> None:
+    size = 60
+    first = start(0, "print('up')", size=size)
+    lines: list[socket.socket] = []
+    for rank in range(1, size):
+        until(functools.partial(_connect, port, lines, b"here u %d\n" % rank), "the first listens")
+    assert first.wait() == 0
+    assert all(line.recv(100).startswith(b"go\n") for line in lines)
+    for line in lines:
+        line.close()
+
+
+def _says(port: int, data: bytes) -> bool:
+    try:
+        with socket.create_connection(("localhost", port)) as connection:
+            connection.sendall(data)
+    except ConnectionRefusedError:
+        return False
+    except OSError:
+        pass  # it didn't listen to the end
+    return True
+
+
+def _connect(port: int, lines: list[socket.socket], data: bytes) -> bool:
+    try:
+        lines.append(socket.create_connection(("localhost", port)))
+    except ConnectionRefusedError:
+        return False
+    lines[-1].sendall(data)
+    return True
