@@ -33,7 +33,7 @@ LOOK = frozenset(
 #: Command: how many modules of ours it may import (folders among them), and which of HEAVY it does need.
 BUDGETS = {
     ("ps",): (43, set()),
-    ("logs", "one"): (51, set()),
+    ("logs", "one"): (52, set()),
     ("show", "one"): (52, set()),
     ("stop", "one"): (44, set()),
     # click looks among long options first for what `-d` may be.

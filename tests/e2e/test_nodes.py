@@ -51,7 +51,11 @@ def test_the_rank_that_failed_is_named_and_the_others_end(target: Shell) -> None
 def test_all_start_or_none(yard: Yard) -> None:
     yard.script("waits.py", "import time\ntime.sleep(600)")
     yard.ok("run", "waits.py", "-n", "holds", "--gpus", "6", "-d")
-    yard.ok("run", "-n", "gang", "--nodes", "2", "--gpus", "2", "-d", "--", "python", "waits.py")
+    submitted = yard.call(
+        "run", "-n", "gang", "--nodes", "2", "--gpus", "2", "-d", "--", "python", "waits.py"
+    )
+    assert "1 of 2 pods fit now (node " in submitted.err
+    assert "; the others wait for run holds. None starts without the others" in submitted.err
     until(lambda: yard.state("gang")["reason"], "the gang waits", lambda reason: reason == "Unschedulable")
     pods = yard.api("GET", "/api/v1/namespaces/default/pods?labelSelector=gpuyard.io/run=gang")["items"]
     assert not any(pod["spec"].get("nodeName") for pod in pods)
@@ -60,8 +64,34 @@ def test_all_start_or_none(yard: Yard) -> None:
     yard.ok("stop", "gang")
 
 
+def test_more_pods_than_ever_fit_are_refused(yard: Yard) -> None:
+    result = yard.call("run", "--nodes", "5", "--gpus", "3", "--", "true")
+    assert result.code == 2
+    assert result.err.splitlines()[0].startswith(
+        "Error: the run asks for 5 pods, each with 3 GPUs, and the nodes have room for 2: node "
+    )
+    assert yard.call("run", "--nodes", "5", "--gpus", "3", "--wait", "-d", "--", "true").code == 0
+
+
 @pytest.mark.parametrize("nodes", ["0", "-1", "2.5", "1000000", "many"])
 def test_a_number_that_is_none_is_refused(yard: Yard, nodes: str) -> None:
     result = yard.call("run", "--nodes", nodes, "--", "true")
     assert result.code == 2
     assert "--nodes" in result.err
+
+
+def test_nothing_of_several_ranks_is_lost_at_full_speed(target: Shell) -> None:
+    target.script(
+        "fast.py",
+        "import os, sys\n"
+        "for number in range(20_000): sys.stdout.write(f'{os.environ[\"RANK\"]} {number}\\n')\n"
+        "sys.stdout.write('no end')\n",
+    )
+    out = target.ok("run", "fast.py", "-n", "fast", "--nodes", "3")
+    for rank in range(3):
+        own = [line.removeprefix(f"[{rank}] ") for line in out.splitlines() if line.startswith(f"[{rank}] ")]
+        assert own == [*(f"{rank} {number}" for number in range(20_000)), "no end"]
+    assert len(out.splitlines()) == 3 * 20_001
+    alone = target.ok("logs", "fast", "--rank", "1")
+    assert alone.endswith("1 19999\nno end")
+    assert target.call("logs", "fast", "--rank", "3").err.splitlines()[0] == "Error: fast has no rank 3"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from contextlib import aclosing
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING
@@ -11,7 +12,8 @@ import click
 from gpuyard.cli.output.log_output import LogOutput
 from gpuyard.cli.output.results import StatusLine, duration
 from gpuyard.client.log_place import Gap, LogOptions
-from gpuyard.runs.following.pod_log import Away, Back, Output
+from gpuyard.runs.following.pod_log import Away, Back, LogEvent, Output
+from gpuyard.runs.following.ranks import OfRank
 from gpuyard.runs.following.run_events import (
     WHOLE_LOG,
     AttemptBegan,
@@ -37,8 +39,10 @@ class Screen:
     """Prints events: output of the processes to standard output unchanged, everything of ours to standard
     error."""
 
-    def __init__(self, target: Target) -> None:
-        """`target` is for the commands that it tells the user of."""
+    def __init__(self, target: Target, *, one_rank: bool = False) -> None:
+        """`target` is for the commands that it tells of; `one_rank` says that no other rank is printed."""
+        self._one_rank = one_rank
+        self._attempts: set[tuple[int, int]] = set()
         self.line = StatusLine()
         self._target = target
         self._output = LogOutput()
@@ -50,6 +54,8 @@ class Screen:
             case Output(data):
                 self.line.clear()
                 self._output.write(data)
+            case OfRank(rank, of_log, attempt):
+                self._show_rank(rank, of_log, attempt)
             case Gap(text):
                 self.line.clear()
                 self._output.say(text)
@@ -71,6 +77,22 @@ class Screen:
             case Ended():
                 self.end()
 
+    def _show_rank(self, rank: int, event: LogEvent | None, attempt: int) -> None:
+        """As `show`, of one among several; who asked for one alone needn't be told which it is."""
+        if (rank, attempt) not in self._attempts:
+            self._attempts.add((rank, attempt))
+            if attempt > 1:
+                self.line.clear()
+                self._output.say(f"── rank {rank}: attempt {attempt} ──")
+        match event:
+            case None:
+                self._output.end_rank(rank)
+            case Output(data) if not self._one_rank:
+                self.line.clear()
+                self._output.write_rank(rank, data)
+            case _:
+                self.show(event)
+
     def end(self) -> None:
         """Leaves the screen so that other lines can follow."""
         self.line.clear()
@@ -91,11 +113,11 @@ class Screen:
         self.line.show(f"{run.name}: {run.state.state}: {waiting.why}{waited} [{explain}]")
 
 
-async def print_logs(target: Target, run: Run, options: LogOptions) -> None:
-    """What the run has printed so far; where that is nothing, it says so."""
-    screen = Screen(target)
+async def print_logs(target: Target, run: Run, options: LogOptions, ranks: Collection[int] = ()) -> None:
+    """What the run has printed so far, or these ranks of it; where that is nothing, it says so."""
+    screen = Screen(target, one_rank=len(ranks) == 1)
     has_begun = False
-    async with aclosing(read_logs(target, run, options)) as events:
+    async with aclosing(read_logs(target, run, options, ranks)) as events:
         async for event in events:
             has_begun = True
             screen.show(event)
@@ -121,13 +143,18 @@ def outcome_text(run: Run) -> str:
 
 
 async def follow_to_exit(
-    target: Target, name: str, options: LogOptions = WHOLE_LOG, *, is_new: bool = False
+    target: Target,
+    name: str,
+    options: LogOptions = WHOLE_LOG,
+    *,
+    is_new: bool = False,
+    ranks: Collection[int] = (),
 ) -> int:
     """Follows, says how the run ended and gives the exit code; see `follow`."""
-    screen = Screen(target)
+    screen = Screen(target, one_rank=len(ranks) == 1)
     refresh_s = _REFRESH_S if screen.line.live else None
     try:
-        following = follow(target, name, options, refresh_s=refresh_s, is_new=is_new)
+        following = follow(target, name, options, refresh_s=refresh_s, is_new=is_new, ranks=ranks)
         async with aclosing(following) as events:
             async for event in events:
                 screen.show(event)

@@ -81,6 +81,15 @@ def decide_gang(requests: Sequence[PodRequest], placed: int, snapshot: Snapshot)
     return GangDecision(nodes)
 
 
+def place_copies(request: PodRequest, count: int, snapshot: Snapshot) -> list[str]:
+    """The nodes of as many equal pods as fit beside one another, `count` at most."""
+    places: list[str] = []
+    while len(places) < count and (node := decide(request, snapshot).node) is not None:
+        places.append(node)
+        snapshot = snapshot.assume(request, node)
+    return places
+
+
 def order(
     requests: Iterable[PodRequest], arrivals: Mapping[ObjectKey, int] | None = None
 ) -> list[PodRequest]:

@@ -15,6 +15,7 @@ _NO_TIMES = "A yard keeps no times of lines: this is all of each attempt that ha
 Examples:
   gpuyard logs train-x7k2q
   gpuyard logs -f --tail 20 train-x7k2q    # Ctrl-C detaches; the run goes on
+  gpuyard logs -f --rank 0 train-x7k2q    # of several pods the first
   gpuyard logs --since 10m --timestamps train-x7k2q    # on a cluster
 """,
 )
@@ -29,6 +30,14 @@ Examples:
     metavar="TIME",
     help="Only what is newer, such as 90s or 10m; on a yard, whose lines have no times, whole attempts.",
 )
+@click.option(
+    "--rank",
+    "ranks",
+    type=click.IntRange(min=0),
+    multiple=True,
+    metavar="K",
+    help="Of several pods, only this one's, from 0; can be repeated.",
+)
 @click.option("--timestamps", is_flag=True, help="On a cluster: each line with its time.")
 def command(
     names: tuple[str, ...],
@@ -38,6 +47,7 @@ def command(
     tail: int | None,
     since_s: int | None,
     timestamps: bool,
+    ranks: tuple[int, ...],
 ) -> None:
     """Print what a run's processes wrote; with several attempts, one after the other.
 
@@ -50,6 +60,7 @@ def command(
     from gpuyard.cli.follow import follow_to_exit, print_logs
     from gpuyard.cli.output.notices import print_notice
     from gpuyard.client.log_place import LogOptions
+    from gpuyard.runs.following.ranks import check_ranks
     from gpuyard.runs.notices import Notice
     from gpuyard.runs.run import find_meant_run
     from gpuyard.runs.target import Target
@@ -63,9 +74,11 @@ def command(
         if target.is_yard and since_s is not None:
             print_notice(Notice(_NO_TIMES))
         run = await find_meant_run(target, name, ask_nodes=False)
+        check_ranks(run, ranks)
         if not follow:
-            await print_logs(target, run, options)
+            await print_logs(target, run, options, ranks)
             return 0
-        return await attached(target, run.name, follow_to_exit(target, run.name, options), ours=False)
+        following = follow_to_exit(target, run.name, options, ranks=ranks)
+        return await attached(target, run.name, following, ours=False)
 
     sys.exit(call(work, context=context, namespace=namespace))

@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import functools
 import os
+import re
 import sys
 
 import click
+
+_COLOURS = ("cyan", "green", "yellow", "magenta", "blue", "red")
 
 
 class LogOutput:
@@ -13,6 +17,10 @@ class LogOutput:
 
     def __init__(self) -> None:
         self._in_line = False
+        #: Whether the line that isn't ended is one that is written again.
+        self._rewrites = False
+        #: What of each rank isn't a whole line yet.
+        self._held: dict[int, bytes] = {}
 
     def write(self, piece: bytes) -> None:
         """Copies output to standard output at once."""
@@ -20,6 +28,32 @@ class LogOutput:
             sys.stdout.buffer.write(piece)
             sys.stdout.buffer.flush()
             self._in_line = not piece.endswith(b"\n")
+
+    def write_rank(self, rank: int, piece: bytes) -> None:
+        """Copies whole lines of one of several ranks, each with its number before it.
+
+        What a progress bar writes again and again (`\\r`) counts as lines, so that it stays live.
+        """
+        text = self._held.pop(rank, b"") + piece
+        end = max(text.rfind(b"\n"), text.rfind(b"\r")) + 1
+        if rest := text[end:]:
+            self._held[rank] = rest
+        if not end:
+            return
+        if self._in_line and not self._rewrites:
+            self.write(b"\n")
+        prefix, whole = rank_prefix(rank), text[:end]
+        if b"\r" in whole:
+            whole = re.sub(rb"(?:\r(?!\n)|\n)(?!\Z)", lambda match: match[0] + prefix, whole)
+        else:
+            whole = whole[:-1].replace(b"\n", b"\n" + prefix) + b"\n"
+        self.write(prefix + whole)
+        self._rewrites = whole.endswith(b"\r")
+
+    def end_rank(self, rank: int) -> None:
+        """Prints what is left of a rank, whose last line isn't whole."""
+        if rest := self._held.pop(rank, b""):
+            self.write_rank(rank, rest + b"\n")
 
     def end_line(self) -> None:
         """Begins a new line where both streams show in one place; a file gets what the processes wrote."""
@@ -31,6 +65,17 @@ class LogOutput:
         """Prints a line of ours to standard error."""
         self.end_line()
         click.echo(text, err=True)
+
+
+def rank_prefix(rank: int) -> bytes:
+    """`[3] `, in a colour of its own on a terminal."""
+    text = f"[{rank}]"
+    return (click.style(text, fg=_COLOURS[rank % len(_COLOURS)]) if _has_colours() else text).encode() + b" "
+
+
+@functools.cache
+def _has_colours() -> bool:
+    return sys.stdout.isatty() and not os.environ.get("NO_COLOR")
 
 
 def _one_place() -> bool:

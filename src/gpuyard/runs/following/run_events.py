@@ -6,8 +6,9 @@ generator, or cancelling the task that iterates, ends the following; the run goe
 
 from __future__ import annotations
 
+import asyncio
 import math
-from collections.abc import AsyncGenerator, Iterator, Sequence
+from collections.abc import AsyncGenerator, Collection, Iterator, Sequence
 from contextlib import aclosing
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
@@ -17,6 +18,7 @@ from gpuyard.client.log_place import Gap, LogOptions
 from gpuyard.kube.objects import Manifest, uid_of
 from gpuyard.runs.attempts import LostAttempt, gone_attempts, is_cut_short, lost_attempt
 from gpuyard.runs.following.pod_log import Away, Back, LogEvent, PodLog, away_text, check_options, start_of
+from gpuyard.runs.following.ranks import OfRank, RankLogs, has_ranks, read_ranks
 from gpuyard.runs.run import Run, has_ended
 from gpuyard.runs.target import Target
 from gpuyard.workloads.outcome import is_stopped
@@ -62,7 +64,7 @@ class Ended:
     run: Run
 
 
-Event = LogEvent | AttemptBegan | CutShort | Waits | Ended
+Event = LogEvent | OfRank | AttemptBegan | CutShort | Waits | Ended
 
 
 async def follow(
@@ -72,6 +74,7 @@ async def follow(
     *,
     refresh_s: float | None = None,
     is_new: bool = False,
+    ranks: Collection[int] = (),
 ) -> AsyncGenerator[Event, None]:
     """Follows a run to its end.
 
@@ -82,6 +85,7 @@ async def follow(
         refresh_s: how often `Waits` comes again, as what others hold changes without any change of the
             run's own; None for whoever wants it only when it lasts, and anew when the run changes.
         is_new: it was submitted just now, so that no attempt has come and gone.
+        ranks: of a run of several pods, those whose output is wanted; empty for all.
 
     Raises:
         UsageError: the target can't do what the options say.
@@ -104,6 +108,11 @@ async def follow(
                 await watch.change()
                 continue
             run = watch.run
+            if has_ranks(run):
+                async with aclosing(_follow_ranks(target, watch, options, ranks, refresh_s)) as of_ranks:
+                    async for of_rank in of_ranks:
+                        yield of_rank
+                return
             due = attempts.next_log(run)
             if cut := attempts.next_cut(run, watch.gone):
                 yield CutShort(await lost_attempt(target, cut))
@@ -122,6 +131,62 @@ async def follow(
                 async with aclosing(_wait(target, watch, refresh_s)) as waits:
                     async for said in waits:
                         yield said
+
+
+async def _follow_ranks(
+    target: Target,
+    watch: RunWatch,
+    options: LogOptions,
+    ranks: Collection[int],
+    refresh_s: float | None,
+) -> AsyncGenerator[Event, None]:
+    """As `follow`, of a run of several pods: their output as it comes."""
+    is_away, told = False, ""
+    async with RankLogs(target, options, ranks) as logs:
+        changed = asyncio.create_task(watch.change(), name="change of the run")
+        try:
+            while True:
+                if watch.is_away != is_away:
+                    is_away = watch.is_away
+                    yield Away(away_text(target, watch.name)) if is_away else Back()
+                run = watch.run
+                logs.update(run)
+                for piece in logs.ready():
+                    yield piece
+                waits_for = "" if run.state.reason == "Running" else str(run.state.reason)
+                if logs.is_idle and has_ended(run):
+                    yield Ended(run)
+                    return
+                if waits_for and waits_for != told:
+                    said = await _said_of_waiting(target, run)
+                    if said is not None:
+                        told = waits_for
+                        yield said
+                arrived = asyncio.create_task(logs.next(), name="output of a rank")
+                await asyncio.wait({changed, arrived}, timeout=refresh_s, return_when=asyncio.FIRST_COMPLETED)
+                if arrived.done():
+                    yield arrived.result()
+                else:
+                    arrived.cancel()
+                if changed.done():
+                    changed.result()
+                    changed = asyncio.create_task(watch.change(), name="change of the run")
+        finally:
+            changed.cancel()
+            await asyncio.gather(changed, return_exceptions=True)
+
+
+async def _said_of_waiting(target: Target, run: Run) -> Waits | None:
+    """What the run waits for, where that may last; None where it usually passes.
+
+    Raises:
+        GpuyardError: it waits for nothing that could come.
+    """
+    from gpuyard.runs.following.waiting import LASTING, find_waiting
+
+    if run.state.reason not in LASTING:
+        return None
+    return _waits(target, run, await find_waiting(target, run))
 
 
 class _Attempts:
@@ -218,27 +283,37 @@ async def _wait(target: Target, watch: RunWatch, refresh_s: float | None) -> Asy
         yield Waits(run)
         await watch.change()
         return
-    waiting = await find_waiting(target, run)
+    yield _waits(target, run, await find_waiting(target, run))
+    await watch.change(within_s=math.inf if refresh_s is None else refresh_s)
+
+
+def _waits(target: Target, run: Run, waiting: Waiting) -> Waits:
     if waiting.final:
         remove = target.command("rm", "--force", run.name)
         raise errors.GpuyardError(
             "\n  ".join(waiting.advice),
             remedy=f"it never starts, and keeps its place until you remove it: {remove}",
         )
-    yield Waits(run, waiting)
-    await watch.change(within_s=math.inf if refresh_s is None else refresh_s)
+    return Waits(run, waiting)
 
 
 async def read_logs(
-    target: Target, run: Run, options: LogOptions = WHOLE_LOG
-) -> AsyncGenerator[LogEvent | AttemptBegan | CutShort, None]:
+    target: Target, run: Run, options: LogOptions = WHOLE_LOG, ranks: Collection[int] = ()
+) -> AsyncGenerator[LogEvent | OfRank | AttemptBegan | CutShort, None]:
     """What the run has printed so far, attempt after attempt; last lines are those of the last one.
+
+    Several ranks come one after the other.
 
     Raises:
         UsageError: the target can't do what the options say.
         ApiError, ConnectionFailed: it can't be read.
     """
     check_options(target, options)
+    if has_ranks(run):
+        async with aclosing(read_ranks(target, run, options, ranks)) as of_ranks:
+            async for of_rank in of_ranks:
+                yield of_rank
+        return
     gone = await gone_attempts(target, run.job, run.pods) if options.is_whole else []
     for said in _unreadable(gone):
         yield said

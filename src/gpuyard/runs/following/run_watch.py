@@ -28,7 +28,7 @@ class RunWatch:
     def __init__(self, target: Target, name: str) -> None:
         """Asks for nothing before `watching`."""
         selector = f"{LABEL_RUN}={name}"
-        self._name = name
+        self.name = name
         self._jobs = Informer(target.api, JOBS, namespace=target.namespace, label_selector=selector)
         self._pods = Informer(target.api, PODS, namespace=target.namespace, label_selector=selector)
         self._changed = asyncio.Event()
@@ -88,7 +88,7 @@ class RunWatch:
             if run.state.reason is not Reason.COMPLETED:
                 ended = [{**pod, "status": {**pod["status"], "phase": "Failed"}} for pod in ended]
             return replace(run, state=make_run(job, ended).state)
-        raise errors.GpuyardError(f"{self._name} was removed while it was followed")
+        raise errors.GpuyardError(f"{self.name} was removed while it was followed")
 
     @property
     def gone(self) -> list[Manifest]:

@@ -23,6 +23,7 @@ from gpuyard.tenancy.names import PRIORITY_PREFIX
 from gpuyard.workloads.render import render
 from gpuyard.workloads.resolved_run import ResolvedRun
 from gpuyard.workloads.spec.gpu_request import GpuRequest
+from gpuyard.workloads.spec.time_spans import format_span
 
 
 async def submit(
@@ -107,7 +108,7 @@ async def fit_to_nodes(
             nodes = await _visible(target, NODES)
             run = _as_offered(run, nodes, notify)
             if refuse:
-                await _refuse_misfit(target, render(run)[-1], nodes)
+                await _refuse_misfit(target, run, render(run)[-1], nodes, notify)
         return run
     # Most runs of a yard are processes, which have no image to look at.
     from gpuyard.runs.image_fit import check_before_submit, read_run_image, wants_check
@@ -126,7 +127,7 @@ async def fit_to_nodes(
     run = _as_offered(run, nodes, notify)
     job = render(run)[-1]
     if refuse:
-        await _refuse_misfit(target, job, nodes)
+        await _refuse_misfit(target, run, job, nodes, notify)
     image = check_before_submit(job, images, nodes or (), notify, refuse=refuse)
     return dataclasses.replace(
         run,
@@ -173,18 +174,30 @@ async def _is_queued(target: Target) -> bool:
     return await joins_queue(target)
 
 
-async def _refuse_misfit(target: Target, job: Manifest, nodes: Sequence[Manifest] | None) -> None:
+async def _refuse_misfit(
+    target: Target, run: ResolvedRun, job: Manifest, nodes: Sequence[Manifest] | None, notify: Notify
+) -> None:
     """Raises UsageError for a run that fits no node, were that empty, ready and healthy.
 
     Args:
         target: where it goes.
+        run: what.
         job: as it would be sent.
         nodes: all that there are; None where the user may not see them.
+        notify: hears how many of several pods fit now.
     """
     if nodes is None:
         return
     request = PodRequest.of_template(job)
     if any(not fit(request, NodeState.of(node).at_its_best()) for node in nodes):
+        if run.spec.nodes > 1:
+            from gpuyard.runs.submitting.gang_fit import refuse_gang, tell_gang
+
+            refuse_gang(request, run.spec.nodes, nodes)
+            if (pods := await _visible(target, PODS)) is not None:
+                within = format_span(run.spec.start_within)
+                now = Snapshot.of(nodes, pods)
+                tell_gang(request, run.spec.nodes, now, within, notify, is_yard=target.is_yard)
         return
     # What else is asked, and imported, is for the message.
     from gpuyard.explain.placement import Blocker, could_ever_fit

@@ -25,3 +25,12 @@ def parse_span(written: str) -> timedelta:
         raise ValueError(f"{written!r} is no time; write for example 90s, 30m, 12h, 1h30m or 2d")
     days, hours, minutes, seconds = (int(part or 0) for part in match.groups())
     return timedelta(days=days, hours=hours, minutes=minutes, seconds=seconds)
+
+
+def format_span(span: timedelta) -> str:
+    """As `parse_span` reads it: 1h30m, 0s."""
+    left, text = int(span.total_seconds()), ""
+    for unit, seconds in (("d", 86_400), ("h", 3600), ("m", 60), ("s", 1)):
+        count, left = divmod(left, seconds)
+        text += f"{count}{unit}" if count else ""
+    return text or "0s"

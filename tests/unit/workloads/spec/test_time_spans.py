@@ -3,8 +3,10 @@ from __future__ import annotations
 from datetime import timedelta
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
-from gpuyard.workloads.spec.time_spans import parse_span
+from gpuyard.workloads.spec.time_spans import format_span, parse_span
 
 
 @pytest.mark.parametrize(
@@ -23,3 +25,9 @@ def test_what_is_none(written: str) -> None:
 def test_a_number_alone_is_refused_with_what_it_may_mean() -> None:
     with pytest.raises(ValueError, match="'90' has no unit; write 90s, 90m or 90h"):
         parse_span("90")
+
+
+@given(st.integers(0, 10**9))
+def test_what_is_written_reads_the_same(seconds: int) -> None:
+    span = timedelta(seconds=seconds)
+    assert parse_span(format_span(span)) == span

@@ -1,0 +1,159 @@
+"""The output of a run of several pods: each rank's log whole and in its order, all of them as they come."""
+
+from __future__ import annotations
+
+import asyncio
+from collections import deque
+from collections.abc import AsyncGenerator, Collection, Iterator
+from contextlib import aclosing
+from dataclasses import dataclass
+from types import TracebackType
+from typing import Self
+
+from gpuyard import errors
+from gpuyard.client.log_place import LogOptions
+from gpuyard.kube.objects import Manifest, annotations_of, uid_of
+from gpuyard.kube.wellknown import ANNOTATION_COMPLETION_INDEX
+from gpuyard.runs.following.pod_log import LogEvent, PodLog, start_of
+from gpuyard.runs.run import Run
+from gpuyard.runs.target import Target
+
+#: Pieces of output that wait to be printed; then the readers wait, and their pods' logs stay where they are.
+_MAX_PIECES = 256
+
+
+@dataclass(frozen=True)
+class OfRank:
+    """Something about the log of one rank; None when a start of it is over.
+
+    Attributes:
+        attempt: which one of this rank's, counted from 1.
+    """
+
+    rank: int
+    event: LogEvent | None
+    attempt: int = 1
+
+
+def has_ranks(run: Run) -> bool:
+    """Whether several pods of the run print at the same time."""
+    spec = run.job["spec"]
+    return spec.get("completionMode") == "Indexed" and int(spec.get("completions") or 1) > 1
+
+
+def rank_of(pod: Manifest) -> int:
+    """The pod's completion index."""
+    return int(annotations_of(pod).get(ANNOTATION_COMPLETION_INDEX) or 0)
+
+
+def check_ranks(run: Run, ranks: Collection[int]) -> None:
+    """Raises UsageError for ranks that the run doesn't have."""
+    count = int(run.job["spec"].get("completions") or 1) if has_ranks(run) else 1
+    wrong = sorted(rank for rank in ranks if rank >= count)
+    if wrong:
+        there = f"ranks 0 to {count - 1}" if count > 1 else "one pod, rank 0"
+        raise errors.UsageError(f"{run.name} has no rank {wrong[0]}", remedy=f"it has {there}")
+
+
+class RankLogs:
+    """Reads the logs of all ranks at the same time; an asynchronous context, which ends the readers.
+
+    Args:
+        target: where the run is.
+        options: which part of each log.
+        ranks: those that are wanted; empty for all.
+    """
+
+    def __init__(self, target: Target, options: LogOptions, ranks: Collection[int] = ()) -> None:
+        self._target = target
+        self._options = options
+        self._ranks = frozenset(ranks)
+        self._seen: set[tuple[str, int]] = set()
+        self._due: dict[int, deque[tuple[Manifest, int]]] = {}
+        self._readers: dict[int, asyncio.Task[None]] = {}
+        self._logs: dict[str, PodLog] = {}
+        self._attempts: dict[int, list[str]] = {}
+        self._pieces: asyncio.Queue[OfRank | errors.GpuyardError] = asyncio.Queue(_MAX_PIECES)
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        for reader in self._readers.values():
+            reader.cancel()
+        await asyncio.gather(*self._readers.values(), return_exceptions=True)
+
+    @property
+    def is_idle(self) -> bool:
+        """Whether everything that the pods have printed so far has been given out."""
+        return self._pieces.empty() and all(reader.done() for reader in self._readers.values())
+
+    def update(self, run: Run) -> None:
+        """Begins to read what is new."""
+        for pod in run.pods:
+            rank, start, uid = rank_of(pod), start_of(pod), uid_of(pod)
+            if start is None or (uid, start) in self._seen or (self._ranks and rank not in self._ranks):
+                continue
+            if start < 0 and uid in self._logs:
+                continue  # while it waits to be started again there is nothing new
+            self._seen.add((uid, start))
+            self._due.setdefault(rank, deque()).append((pod, start))
+            if rank not in self._readers or self._readers[rank].done():
+                self._readers[rank] = asyncio.create_task(self._read(rank), name=f"log of rank {rank}")
+
+    async def next(self) -> OfRank:
+        """The next piece.
+
+        Raises:
+            GpuyardError: a log can't be read, and that doesn't pass.
+        """
+        return _raised(await self._pieces.get())
+
+    def ready(self) -> Iterator[OfRank]:
+        """The pieces that are there now; raises as `next`."""
+        while not self._pieces.empty():
+            yield _raised(self._pieces.get_nowait())
+
+    async def _read(self, rank: int) -> None:
+        try:
+            while due := self._due[rank]:
+                pod, start = due.popleft()
+                uid = uid_of(pod)
+                attempts = self._attempts.setdefault(rank, [])
+                if uid not in attempts:
+                    attempts.append(uid)
+                    self._logs[uid] = PodLog(self._target, pod, self._options)
+                number = attempts.index(uid) + 1
+                async with aclosing(self._logs[uid].follow(start)) as log:
+                    async for event in log:
+                        await self._pieces.put(OfRank(rank, event, number))
+                await self._pieces.put(OfRank(rank, None, number))
+        except errors.GpuyardError as error:
+            await self._pieces.put(error)
+
+
+async def read_ranks(
+    target: Target, run: Run, options: LogOptions, ranks: Collection[int] = ()
+) -> AsyncGenerator[OfRank, None]:
+    """What the ranks have printed so far, one rank after the other.
+
+    Raises:
+        ApiError, ConnectionFailed: it can't be read.
+    """
+    pods = [pod for pod in run.pods if start_of(pod) is not None and (not ranks or rank_of(pod) in ranks)]
+    attempts: dict[int, int] = {}
+    for pod in sorted(pods, key=rank_of):  # stable: attempts stay in their order
+        rank = rank_of(pod)
+        attempts[rank] = attempts.get(rank, 0) + 1
+        async with aclosing(PodLog(target, pod, options).read()) as log:
+            async for event in log:
+                yield OfRank(rank, event, attempts[rank])
+        yield OfRank(rank, None, attempts[rank])
+
+
+def _raised(piece: OfRank | errors.GpuyardError) -> OfRank:
+    if isinstance(piece, errors.GpuyardError):
+        raise piece
+    return piece

@@ -1,0 +1,77 @@
+"""Whether all pods of a run fit beside one another: ever, and now."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Sequence
+
+from gpuyard import errors
+from gpuyard.advice import advice
+from gpuyard.kube.objects import Manifest
+from gpuyard.runs.notices import Notice, Notify
+from gpuyard.scheduling.amounts import in_words
+from gpuyard.scheduling.decide import place_copies
+from gpuyard.scheduling.requests import PodRequest
+from gpuyard.scheduling.snapshot import Snapshot
+
+_MAX_NAMED = 4
+
+
+def refuse_gang(request: PodRequest, count: int, nodes: Sequence[Manifest]) -> None:
+    """Raises UsageError for more pods than would fit were all nodes empty, ready and healthy."""
+    places = place_copies(request, count, Snapshot.of(nodes, ()).at_its_best())
+    if len(places) == count:
+        return
+    raise errors.UsageError(
+        f"the run asks for {count} pods, each with {_each(request)}, and the nodes have room for "
+        f"{len(places)}: {_by_node(places)}",
+        remedy=f"ask for {len(places)} (--nodes), or for less in each; "
+        + advice("--wait submits it all the same, for when more nodes come"),
+    )
+
+
+def tell_gang(
+    request: PodRequest, count: int, snapshot: Snapshot, start_within: str, notify: Notify, *, is_yard: bool
+) -> None:
+    """Says how many of its pods fit now, where not all do, and what becomes of them.
+
+    Args:
+        request: of one pod.
+        count: how many there are.
+        snapshot: of all nodes with their pods.
+        start_within: how long pods of a cluster wait for the others, in words.
+        notify: hears of it.
+        is_yard: whether the scheduler places all or none.
+    """
+    places = place_copies(request, count, snapshot)
+    if len(places) == count:
+        return
+    there = f"{len(places)} of {count} pods fit now" + (f" ({_by_node(places)})" if places else "")
+    devices = [resource for resource in request.resources if "/" in resource] or list(request.resources)
+    holders = Counter(
+        f"{kind} {name}"
+        for node in snapshot.nodes.values()
+        for pod in node.pods
+        if any(pod.resources.get(resource) for resource in devices)
+        for kind, name in [pod.holder]
+    )
+    names = sorted(holders, key=lambda name: -holders[name])
+    more = f" and {len(names) - _MAX_NAMED} more" if len(names) > _MAX_NAMED else ""
+    waits = f"; the others wait for {', '.join(names[:_MAX_NAMED])}{more}" if names else ""
+    if is_yard or not places:
+        then = ". None starts without the others"
+    else:
+        then = f". Those that start wait {start_within} for the others, then give their place back"
+    notify(Notice(there + waits + then))
+
+
+def _each(request: PodRequest) -> str:
+    amounts = [in_words(name, amount) for name, amount in request.resources.items() if name != "pods"]
+    return ", ".join(amounts) or "no resources"
+
+
+def _by_node(places: Sequence[str]) -> str:
+    counts = Counter(places)
+    named = [f"node {name}: {number}" for name, number in sorted(counts.items())[:_MAX_NAMED]]
+    more = f" and {len(counts) - _MAX_NAMED} more nodes" if len(counts) > _MAX_NAMED else ""
+    return (", ".join(named) or "no node has any") + more
