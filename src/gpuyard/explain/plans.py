@@ -118,7 +118,9 @@ def find_plans(
             less = tuple(AskFor(m.resource, affordable(m.resource, m.free), m.needs) for m in short)
             smaller.append(ChangeSet(node.name, changes + less))
         missing = {m.resource: m.needs - m.free for m in short}
-        if holders := smallest_release(node.pods, missing, request.key.namespace):
+        # Nobody stops some of a gang for the others of it.
+        pods = [pod for pod in node.pods if request.gang is None or pod.gang != request.gang]
+        if holders := smallest_release(pods, missing, request.key.namespace):
             taking.append(ChangeSet(node.name, (*changes, Release(holders))))
         if mend := _find_mend(node, missing):
             mended = {

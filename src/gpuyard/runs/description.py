@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 from gpuyard.gpus.use import GpuUse
@@ -25,6 +25,7 @@ from gpuyard.runs.attempts import (
     lost_attempt,
 )
 from gpuyard.runs.explaining.diagnosis import diagnose_run
+from gpuyard.runs.following.ranks import has_ranks, rank_of_name
 from gpuyard.runs.gpu_use import run_use
 from gpuyard.runs.run import Run, find_meant_run, gpu_models
 from gpuyard.runs.target import Target
@@ -48,6 +49,7 @@ class Attempt:
         devices: UUIDs of its GPUs, in the order in which the process counts them.
         not_applied: field paths of the pod's spec that its node doesn't apply.
         reason, message: how it failed; None otherwise.
+        rank: the pod's number among those of its run; None where it is the only one.
     """
 
     pod: str
@@ -59,6 +61,7 @@ class Attempt:
     not_applied: tuple[str, ...]
     reason: str | None = None
     message: str | None = None
+    rank: int | None = None
 
     @classmethod
     def of(cls, pod: Manifest, lost: LostAttempt | None = None) -> Attempt:
@@ -100,6 +103,7 @@ class Attempt:
             "not_applied": list(self.not_applied),
             "reason": self.reason,
             "message": self.message,
+            "rank": self.rank,
         }
 
 
@@ -159,10 +163,15 @@ class Description:
 
     @property
     def attempts(self) -> list[Attempt]:
-        """Its pods, in the order of their creation; those that are gone were before the others."""
+        """Its pods, in the order of their creation; those that are gone were before the others. Of several
+        ranks, one rank after the other."""
         cut = {attempt.pod: attempt for attempt in self.cut}
         there = [Attempt.of(pod, cut.get(pod["metadata"]["name"])) for pod in self.run.pods]
-        return [*map(Attempt.gone, self.gone), *there]
+        attempts = [*map(Attempt.gone, self.gone), *there]
+        if not has_ranks(self.run):
+            return attempts
+        ranked = (replace(attempt, rank=rank_of_name(attempt.pod)) for attempt in attempts)
+        return sorted(ranked, key=lambda attempt: attempt.rank or 0)
 
     def to_json(self) -> dict[str, Any]:
         """The keys of `ps -o json`, and those of `show -o json` besides."""
@@ -226,7 +235,7 @@ def in_order(events: Sequence[Manifest]) -> list[Manifest]:
     return sorted(events, key=key)
 
 
-def _failure(pod: Manifest) -> dict[str, str]:
+def _failure(pod: Manifest) -> dict[str, Any]:
     if pod.get("status", {}).get("phase") != "Failed":
         return {}
     reason, message = why_failed(pod)

@@ -81,6 +81,16 @@ def decide_gang(requests: Sequence[PodRequest], placed: int, snapshot: Snapshot)
     return GangDecision(nodes)
 
 
+def beside_its_gang(request: PodRequest, waiting: Iterable[PodRequest], snapshot: Snapshot) -> Snapshot:
+    """As if the others of a pod's gang that wait, too, had places, as far as there are any: none of them
+    starts without it."""
+    for other in waiting:
+        is_beside = request.gang is not None and other.gang == request.gang and other.key != request.key
+        if is_beside and (node := decide(other, snapshot).node):
+            snapshot = snapshot.assume(other, node)
+    return snapshot
+
+
 def place_copies(request: PodRequest, count: int, snapshot: Snapshot) -> list[str]:
     """The nodes of as many equal pods as fit beside one another, `count` at most."""
     places: list[str] = []

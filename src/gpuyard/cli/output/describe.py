@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Mapping
 from datetime import UTC, datetime, timedelta
 
@@ -22,10 +23,15 @@ def print_description(description: Description) -> None:
     """Prints it: the run, its attempts, events and what its output is known to mean."""
     now = datetime.now(UTC)
     print_fields(_fields(description, now))
-    for number, attempt in enumerate(description.attempts, 1):
-        click.echo(f"\nAttempt {number}: pod {attempt.pod}")
+    counts: Counter[int | None] = Counter()
+    for attempt in description.attempts:
+        counts[attempt.rank] += 1
+        number = f"ttempt {counts[attempt.rank]}: pod {attempt.pod}"
+        is_one = attempt.rank is None
+        click.echo(f"\nA{number}" if is_one else f"\nRank {attempt.rank}, a{number}")
         print_fields(
             [
+                ("  Node", "" if is_one else attempt.node or ""),
                 ("  Phase", attempt.phase or ""),
                 ("  Ended", f"{attempt.reason}: {attempt.message}" if attempt.reason else ""),
                 ("  Exit code", "" if attempt.exit_code is None else str(attempt.exit_code)),

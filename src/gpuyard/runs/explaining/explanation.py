@@ -21,7 +21,7 @@ from gpuyard.runs.explaining.diagnosis import diagnose_lines, read_lines
 from gpuyard.runs.explaining.evidence import Evidence, decisive_pod, read_evidence, read_names
 from gpuyard.runs.run import ENDED, Run, is_alive, oom_text, state_text
 from gpuyard.runs.target import Target
-from gpuyard.scheduling.decide import order
+from gpuyard.scheduling.decide import beside_its_gang, order
 from gpuyard.scheduling.requests import PodRequest
 from gpuyard.scheduling.snapshot import Snapshot, waits
 from gpuyard.workloads.memory_kills import oom_kills
@@ -166,7 +166,9 @@ def _place(evidence: Evidence) -> Explanation:
     # Of a pod that isn't there yet nobody knows what the API server will add to it.
     request = request if alive else request.with_device_tolerations()
     request = dataclasses.replace(request, volumes=required_places(objects))
-    explanation = explain(request, Snapshot.of(evidence.nodes, evidence.pods), _queue(evidence))
+    queue = _queue(evidence)
+    snapshot = beside_its_gang(request, queue, Snapshot.of(evidence.nodes, evidence.pods))
+    explanation = explain(request, snapshot, queue)
     return dataclasses.replace(explanation, incomplete=evidence.incomplete)
 
 

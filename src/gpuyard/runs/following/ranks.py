@@ -55,6 +55,12 @@ def check_ranks(run: Run, ranks: Collection[int]) -> None:
         raise errors.UsageError(f"{run.name} has no rank {wrong[0]}", remedy=f"it has {there}")
 
 
+def rank_of_name(pod: str) -> int | None:
+    """The rank by a pod's name, as the controller of Indexed Jobs gives it: `train-3-x7k2q`."""
+    index = pod.rpartition("-")[0].rpartition("-")[2]
+    return int(index) if index.isdecimal() else None
+
+
 class RankLogs:
     """Reads the logs of all ranks at the same time; an asynchronous context, which ends the readers.
 

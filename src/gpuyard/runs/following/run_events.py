@@ -97,40 +97,46 @@ async def follow(
 
     check_options(target, options)
     watch = RunWatch(target, name)
-    attempts = _Attempts(target, options, is_new=is_new)
-    is_away = False
     async with watch.watching():
-        while True:
-            if watch.is_away != is_away:
-                is_away = watch.is_away
-                yield Away(away_text(target, name)) if is_away else Back()
-            if not watch.is_synced:
-                await watch.change()
-                continue
-            run = watch.run
-            if has_ranks(run):
-                async with aclosing(_follow_ranks(target, watch, options, ranks, refresh_s)) as of_ranks:
-                    async for of_rank in of_ranks:
-                        yield of_rank
-                return
-            due = attempts.next_log(run)
-            if cut := attempts.next_cut(run, watch.gone):
-                yield CutShort(await lost_attempt(target, cut))
-            elif due is not None:
-                async with aclosing(attempts.read(run, *due)) as events:
-                    async for event in events:
-                        yield event
-            elif has_ended(run):
-                yield Ended(run)
-                return
-            elif (
-                run.state.reason == "Running"
-            ):  # its output is over, and its pod is about to say how it ended
-                await watch.change()
-            else:
-                async with aclosing(_wait(target, watch, refresh_s)) as waits:
-                    async for said in waits:
-                        yield said
+        while not watch.is_synced:
+            if watch.is_away:
+                yield Away(away_text(target, name))
+            await watch.change()
+        if has_ranks(watch.run):
+            events = _follow_ranks(target, watch, options, ranks, refresh_s)
+        else:
+            events = _follow_one(target, watch, _Attempts(target, options, is_new=is_new), refresh_s)
+        async with aclosing(events):
+            async for event in events:
+                yield event
+
+
+async def _follow_one(
+    target: Target, watch: RunWatch, attempts: _Attempts, refresh_s: float | None
+) -> AsyncGenerator[Event, None]:
+    """As `follow`, of a run that has one pod at a time: attempt after attempt."""
+    is_away = False
+    while True:
+        if watch.is_away != is_away:
+            is_away = watch.is_away
+            yield Away(away_text(target, watch.name)) if is_away else Back()
+        run = watch.run
+        due = attempts.next_log(run)
+        if cut := attempts.next_cut(run, watch.gone):
+            yield CutShort(await lost_attempt(target, cut))
+        elif due is not None:
+            async with aclosing(attempts.read(run, *due)) as events:
+                async for event in events:
+                    yield event
+        elif has_ended(run):
+            yield Ended(run)
+            return
+        elif run.state.reason == "Running":  # its output is over, and its pod is about to say how it ended
+            await watch.change()
+        else:
+            async with aclosing(_wait(target, watch, refresh_s)) as waits:
+                async for said in waits:
+                    yield said
 
 
 async def _follow_ranks(
