@@ -75,7 +75,8 @@ _CUDA_ERRORS = {
 
 #: What a container is stopped with.
 _STOPPING = (signal.SIGTERM, signal.SIGINT, signal.SIGQUIT)
-#: After it a stop isn't what a command ended of, unless it died of it: the usual grace of Kubernetes.
+#: After it a stop isn't what a command ended of, unless it died of it: the usual grace of Kubernetes, where
+#: GPUYARD_GRACE_S says no other.
 _STOP_S = 30.0
 #: How long the reader of a pipe may work on what is left in it.
 _DRAIN_S = 5.0
@@ -361,11 +362,17 @@ def stay(run: "Any", gang: "Any" = None) -> int:
             if got.si_code != _SI_KERNEL:
                 _send(command, got.si_signo)
         ended = _reap()
-    code, soon = ended[command], time.monotonic() - _STOP_S
+    code, soon = ended[command], time.monotonic() - _grace_s()
     stops = [(at, by) for by, at in passed.items() if code == 128 + by or (by in _STOPPING and at > soon)]
     if stops:
         _end_children(max(stops)[1], taken)
     return code
+
+
+def _grace_s() -> "float":
+    """How long the container has from the signal of a stop to SIGKILL, as far as is known."""
+    said = os.environ.get("GPUYARD_GRACE_S", "")
+    return float(said) if said.isdecimal() else _STOP_S
 
 
 def _end_with_gang(command: int, passed: "dict[int, float]") -> None:
@@ -373,7 +380,7 @@ def _end_with_gang(command: int, passed: "dict[int, float]") -> None:
     if not set(_STOPPING).intersection(passed):
         passed[signal.SIGTERM] = time.monotonic()
         _send(command, signal.SIGTERM)
-    time.sleep(_STOP_S)
+    time.sleep(_grace_s())
     for pid in _look()[0]:
         _send(pid, signal.SIGKILL)
 
@@ -381,7 +388,7 @@ def _end_with_gang(command: int, passed: "dict[int, float]") -> None:
 def _end_children(by: int, taken: "set[signal.Signals]") -> None:
     """Tells what the command left by the signal of the stop or of a later one, and waits for it."""
     due: dict[int, float] = {}
-    give_up_at = time.monotonic() + _LEFT_S
+    give_up_at = time.monotonic() + max(_LEFT_S, _grace_s())
     while _tell_children(by, due) and time.monotonic() < give_up_at:
         got = signal.sigtimedwait(taken, 0.02)
         if got and got.si_signo in _STOPPING and got.si_code != _SI_KERNEL:

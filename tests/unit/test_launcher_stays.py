@@ -226,6 +226,17 @@ def test_a_stop_that_the_command_outlived_is_none(start: Start, tmp_path: Path) 
     assert run.ended() == (0, ["up", "checkpoint"])
 
 
+def test_a_stop_is_one_for_as_long_as_the_grace_is(start: Start, tmp_path: Path) -> None:
+    helper = "(trap 'echo told; exit' TERM; while :; do sleep 0.01; done)"
+    line = _GOES_ON.format(helper=helper)
+    run = start("sh", "-c", line, limits={"_STOP_S": 0.0}, GPUYARD_GRACE_S="300")
+    run.wait_for("up")
+    run.send(signal.SIGINT)
+    run.wait_for("checkpoint")
+    (tmp_path / "enough").touch()
+    assert run.ended() == (0, ["up", "checkpoint", "told"])
+
+
 def test_who_dies_of_a_late_stop_was_stopped(start: Start, tmp_path: Path) -> None:
     run = start("bash", "-c", f"{PYTHON} train.py | tee log.txt", limits={"_STOP_S": 0.0})
     run.wait_for("up")

@@ -35,7 +35,7 @@ async def stop_run(target: Target, name: str, options: StopOptions = _USUAL) -> 
     if options != _USUAL and not target.is_yard:
         raise errors.UsageError(
             "a cluster's nodes end processes by SIGTERM, and after the pod's own grace period by SIGKILL",
-            remedy="leave --grace and --signal out; a spec can't change the 30 s that Kubernetes gives",
+            remedy="leave --grace and --signal out; `gpuyard run --grace 5m` gives a run more time",
         )
     run = await find_run(target, name, ask_nodes=False)
     if has_ended(run):

@@ -36,6 +36,8 @@ from gpuyard.workloads.gang import (
     with_own,
     with_torchrun,
 )
+from gpuyard.workloads.grace import environment as grace_environment
+from gpuyard.workloads.grace import pod_fields
 from gpuyard.workloads.launch import Launch, launch
 from gpuyard.workloads.pod_failure_policy import retry_fields
 from gpuyard.workloads.resolved_run import HostContext, ResolvedRun
@@ -132,7 +134,7 @@ def _host_pod(run: ResolvedRun, host: HostContext) -> dict[str, Any]:
     }
     return {
         "restartPolicy": "Never",
-        **_deadline(spec),
+        **pod_fields(spec),
         "runtimeClassName": RUNTIME_CLASS_PROCESS,
         **_named(run),
         **_placement(spec),
@@ -166,7 +168,7 @@ def _image_pod(run: ResolvedRun, started: Launch) -> dict[str, Any]:
     }
     return {
         "restartPolicy": "Never",
-        **_deadline(spec),
+        **pod_fields(spec),
         "automountServiceAccountToken": False,
         # As process 1 of its own it would not notice signals that it doesn't handle: `stop` would have to
         # wait for the end of the grace period, and nobody would reap what its children leave.
@@ -191,10 +193,11 @@ def _pull_secrets(spec: RunSpec) -> dict[str, Any]:
 
 
 def _base_env(spec: RunSpec) -> dict[str, str]:
+    env = {**_ENV, **grace_environment(spec)}
     if not spec.gpus.count:
-        return _ENV
+        return env
     # Several shares may be of one GPU.
-    return {**_ENV, ENV_GPUS: "1" if spec.gpus.is_share else str(spec.gpus.count)}
+    return {**env, ENV_GPUS: "1" if spec.gpus.is_share else str(spec.gpus.count)}
 
 
 def _env(run: ResolvedRun, values: Mapping[str, str]) -> list[dict[str, Any]]:
@@ -211,11 +214,6 @@ def _resources(spec: RunSpec) -> dict[str, Any]:
     if spec.gpus.count:
         amounts[spec.gpus.resource] = str(spec.gpus.count)
     return {"resources": {"requests": dict(amounts), "limits": dict(amounts)}} if amounts else {}
-
-
-def _deadline(spec: RunSpec) -> dict[str, Any]:
-    """Of the pod, not of the Job: a Job over its deadline deletes its pods, and with them the output."""
-    return {"activeDeadlineSeconds": int(spec.timeout.total_seconds())} if spec.timeout else {}
 
 
 def _shm(spec: RunSpec) -> dict[str, Any]:

@@ -138,6 +138,12 @@ Ctrl-C detaches with 0; the run goes on.
     metavar="TIME",
     help="End an attempt that runs longer, such as 90m, 12h or 2d.",
 )
+@spec_option(
+    "--grace",
+    key="grace",
+    metavar="TIME",
+    help="From SIGTERM to SIGKILL, when it is told to end (default: 30s).",
+)
 @spec_option("--priority", key="priority", metavar="CLASS", help="Name of a PriorityClass.")
 @spec_option(
     "--node-selector", key="node_selector", form="entry", metavar="K=V", help="Only nodes with this label."

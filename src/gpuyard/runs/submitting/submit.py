@@ -13,13 +13,14 @@ from gpuyard.advice import advice
 from gpuyard.client.server_version import check_version
 from gpuyard.gpus.faults import without_gpus_remedy
 from gpuyard.kube.objects import NODES, PODS, PRIORITY_CLASSES, Manifest, Resource, key_of
-from gpuyard.runs.notices import Notice, Notify
+from gpuyard.runs.notices import Notice, NoticeKind, Notify
 from gpuyard.runs.submitting.creation import create_run
 from gpuyard.runs.target import Target
 from gpuyard.scheduling.fit import Filter, fit
 from gpuyard.scheduling.requests import PodRequest
 from gpuyard.scheduling.snapshot import NodeState, Snapshot
 from gpuyard.tenancy.names import PRIORITY_PREFIX
+from gpuyard.workloads.grace import torchrun_warning
 from gpuyard.workloads.render import render
 from gpuyard.workloads.resolved_run import ResolvedRun
 from gpuyard.workloads.spec.gpu_request import GpuRequest
@@ -51,6 +52,8 @@ async def submit(
         UsageError: it would never run, its priority class isn't there, the name is taken, or the cluster
             is too old.
     """
+    if warning := torchrun_warning(run.spec):
+        notify(Notice(warning, NoticeKind.WARNING))
     fitting = asyncio.create_task(
         fit_to_nodes(target, run, notify, environ=environ, refuse=not wait, read_as=read_as),
         name="fit to nodes",

@@ -43,7 +43,8 @@ _ALSO_KNOWN_AS = {
     "nvidia.com/gpu": "resources.gpus", "amd.com/gpu": "resources.gpus",
     "cpu": "resources.cpus", "mem": "resources.memory",
     "num_nodes": "nodes", "num-nodes": "nodes", "replicas": "nodes", "parallelism": "nodes",
-    "backoffLimit": "retries", "priorityClassName": "priority",
+    "backoffLimit": "retries", "terminationGracePeriodSeconds": "grace", "grace_period": "grace",
+    "activeDeadlineSeconds": "timeout", "priorityClassName": "priority",
 }  # fmt: skip
 
 
@@ -262,6 +263,7 @@ SPEC = Fields(
         "start_within": value(_timeout),
         "retries": whole_number(0, 1000),
         "timeout": value(_timeout),
+        "grace": value(_timeout),
         "priority": text(_priority),
         "node_selector": entries(_label_key, text(_label_value)),
         "tolerations": items(TOLERATION),

@@ -87,6 +87,7 @@ class RunSpec:
         start_within: how long a run of several pods that are up waits for the others.
         retries: attempts after the first.
         timeout: how long one attempt may run; None for any time.
+        grace: how long its processes have from SIGTERM to SIGKILL; None for Kubernetes' 30 s.
         snapshot: whether it runs in a copy of the code as it is at the submit.
         image: its reference; None for a host process and while `build` is to be done.
         image_pull_secrets: names of Secrets that a cluster's nodes pull the image with.
@@ -114,6 +115,7 @@ class RunSpec:
     start_within: timedelta = timedelta(minutes=10)
     retries: int = 0
     timeout: timedelta | None = None
+    grace: timedelta | None = None
     priority: str | None = None
     node_selector: Mapping[str, str] = field(default_factory=dict)
     tolerations: Sequence[Mapping[str, Any]] = ()
