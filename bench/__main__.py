@@ -13,7 +13,7 @@ from bench.row import Row, Unavailable
 #: One module each, with a `measure()`.
 MEASUREMENTS = (
     *("help", "commands", "ps", "up", "memory", "agent", "exporter", "first_line", "logs", "pods", "runs"),
-    *("creates", "images", "cluster"),
+    *("creates", "images", "nodes", "cluster"),
 )
 
 _TABLE = "{:<36} {:>10} {:>12} {:>4}   {:<28} {:>10} {:>8}"

@@ -12,14 +12,14 @@ from tests.e2e import (
     test_interrupt,
     test_listing,
     test_logs,
-    test_nodes,
     test_run,
+    test_several_pods,
     test_stop_and_rm,
 )
 
 _MODULES = (
     *(test_run, test_environment, test_logs, test_interrupt),
-    *(test_stop_and_rm, test_listing, test_explain, test_disruptions, test_nodes),
+    *(test_stop_and_rm, test_listing, test_explain, test_disruptions, test_several_pods),
 )
 
 
