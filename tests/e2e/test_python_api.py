@@ -68,6 +68,15 @@ async def test_several_at_once(here: Yard) -> None:
     assert lines == [["0"], ["1"], ["2"]]
 
 
+def test_lines_of_several_pods_have_their_rank(here: Yard) -> None:
+    with gpuyard.connect() as yard:
+        run = yard.run(["sh", "-c", "echo a; printf $RANK"], nodes=2)
+        lines = list(run.logs(follow=True))
+        assert sorted(lines) == ["[0] 0", "[0] a", "[1] 1", "[1] a"]
+        assert [line for line in lines if line.startswith("[1]")] == ["[1] a", "[1] 1"]
+        assert list(run.logs(ranks=[1])) == ["[1] a", "[1] 1"]
+
+
 def test_stopping_a_run_that_is_followed(here: Yard) -> None:
     with gpuyard.connect() as yard:
         run = yard.run(["sh", "-c", "echo begun; printf half; sleep 600"])

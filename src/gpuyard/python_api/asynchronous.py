@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import os
-from collections.abc import AsyncGenerator, AsyncIterator, Mapping, Sequence
+from collections.abc import AsyncGenerator, AsyncIterator, Collection, Mapping, Sequence
 from contextlib import AsyncExitStack, aclosing
 from pathlib import Path
 from types import TracebackType
@@ -19,7 +19,8 @@ from gpuyard.python_api.spec_keys import flags_of
 from gpuyard.python_api.wording import name_arguments, speaks_python
 from gpuyard.runs.explaining.explanation import Answer, explain_with_output
 from gpuyard.runs.following import run_events as following
-from gpuyard.runs.following.pod_log import LogEvent, Output
+from gpuyard.runs.following.pod_log import Output
+from gpuyard.runs.following.ranks import OfRank
 from gpuyard.runs.following.run_watch import watch_to_end
 from gpuyard.runs.notices import Notice, NoticeKind, Notify
 from gpuyard.runs.run import find_run, list_runs
@@ -174,16 +175,23 @@ class AsyncRun:
         return (await find_run(self._yard.target, self.name)).state
 
     async def logs(
-        self, *, follow: bool = False, tail_lines: int | None = None, timestamps: bool = False
+        self,
+        *,
+        follow: bool = False,
+        tail_lines: int | None = None,
+        timestamps: bool = False,
+        ranks: Collection[int] = (),
     ) -> AsyncGenerator[str, None]:
         """Its output line by line, without the newlines, attempt after attempt.
 
+        Of a run of several pods the lines come as they are printed, each after its rank: `[1] loss 0.4`.
         A line in parentheses stands where bytes are missing that are no longer kept.
 
         Args:
             follow: go on to the end of the run; also waits for its start.
             tail_lines: begin with so many last lines.
             timestamps: begin each line with its time; only clusters know it.
+            ranks: of several pods, those whose output is wanted; empty for all.
 
         Raises:
             UsageError: times are wanted of a yard.
@@ -193,9 +201,9 @@ class AsyncRun:
         target = self._yard.target
         options = LogOptions(tail_lines=tail_lines, timestamps=timestamps)
         if follow:
-            events: AsyncGenerator[Any, None] = following.follow(target, self.name, options)
+            events: AsyncGenerator[Any, None] = following.follow(target, self.name, options, ranks=ranks)
         else:
-            events = following.read_logs(target, await find_run(target, self.name), options)
+            events = following.read_logs(target, await find_run(target, self.name), options, ranks)
         async with aclosing(events):
             async for line in _lines(events):
                 yield line
@@ -238,27 +246,30 @@ def connect_async(
     return AsyncYard(context, namespace, notify)
 
 
-async def _lines(events: AsyncIterator[LogEvent | following.Event]) -> AsyncGenerator[str, None]:
-    begun: list[bytes] = []
+async def _lines(events: AsyncIterator[following.Event]) -> AsyncGenerator[str, None]:
+    """Whole lines; those of several ranks each with its rank before it, as on a terminal."""
+    begun: dict[str, list[bytes]] = {}
 
-    def line(end: bytes = b"") -> str:
-        text = b"".join((*begun, end)).decode(errors="replace")
-        begun.clear()
-        return text
+    def line(prefix: str, end: bytes = b"") -> str:
+        return prefix + b"".join((*begun.pop(prefix, ()), end)).decode(errors="replace")
 
     async for event in events:
-        match event:
+        of_log: following.Event | None = event
+        prefix = ""
+        if isinstance(event, OfRank):
+            prefix, of_log = f"[{event.rank}] ", event.event
+        match of_log:
             case Output(data):
                 *whole, rest = data.split(b"\n")
                 for end in whole:
-                    yield line(end)
+                    yield line(prefix, end)
                 if rest:
-                    begun.append(rest)
+                    begun.setdefault(prefix, []).append(rest)
             case Gap(text):
-                if begun:
-                    yield line()
-                yield text
-            case following.AttemptBegan() | following.Ended() if begun:
-                yield line()
-    if begun:
-        yield line()
+                if prefix in begun:
+                    yield line(prefix)
+                yield prefix + text
+            case None | following.AttemptBegan() | following.Ended() if prefix in begun:
+                yield line(prefix)
+    for prefix in list(begun):
+        yield line(prefix)

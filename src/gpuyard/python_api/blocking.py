@@ -8,7 +8,7 @@ from __future__ import annotations
 import asyncio
 import os
 import threading
-from collections.abc import AsyncGenerator, Coroutine, Iterator, Mapping, Sequence
+from collections.abc import AsyncGenerator, Collection, Coroutine, Iterator, Mapping, Sequence
 from types import TracebackType
 from typing import Any, Generic, TypeVar
 
@@ -98,10 +98,17 @@ class Run:
         return self._loop.wait_for(self._run.state())
 
     def logs(
-        self, *, follow: bool = False, tail_lines: int | None = None, timestamps: bool = False
+        self,
+        *,
+        follow: bool = False,
+        tail_lines: int | None = None,
+        timestamps: bool = False,
+        ranks: Collection[int] = (),
     ) -> Iterator[str]:
         """See `AsyncRun.logs`."""
-        return self._loop.iterate(self._run.logs(follow=follow, tail_lines=tail_lines, timestamps=timestamps))
+        return self._loop.iterate(
+            self._run.logs(follow=follow, tail_lines=tail_lines, timestamps=timestamps, ranks=ranks)
+        )
 
     def wait(self) -> RunState:
         """See `AsyncRun.wait`."""

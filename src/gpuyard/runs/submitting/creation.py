@@ -104,9 +104,7 @@ async def _create_carried(target: Target, carried: Manifest, job: Manifest) -> N
         if not _is_equal(carried, found):
             raise errors.UsageError(
                 f"there is a {what} already, and it isn't this run's",
-                remedy=advice(
-                    f"delete it (`kubectl delete {resource.kind.lower()}`), or choose another --name"
-                ),
+                remedy=advice("delete it (`kubectl delete`), or choose another --name"),
             )
         if not found["metadata"].get("ownerReferences"):
             return
@@ -117,9 +115,7 @@ async def _create_carried(target: Target, carried: Manifest, job: Manifest) -> N
             await target.api.delete(resource, name, target.namespace, uid=uid_of(found))
     raise errors.UsageError(
         f"the {what} of an earlier run is being deleted, and stays",
-        remedy=advice(
-            f"`kubectl describe {resource.kind.lower()}` shows its finalizers; or choose another --name"
-        ),
+        remedy=advice("`kubectl describe` shows its finalizers; or choose another --name"),
     )
 
 

@@ -25,7 +25,8 @@ def refuse_gang(request: PodRequest, count: int, nodes: Sequence[Manifest]) -> N
     raise errors.UsageError(
         f"the run asks for {count} pods, each with {_each(request)}, and the nodes have room for "
         f"{len(places)}: {_by_node(places)}",
-        remedy=f"ask for {len(places)} (--nodes), or for less in each; "
+        remedy=advice("ask for fewer (--nodes), or for less in each")
+        + "; "
         + advice("--wait submits it all the same, for when more nodes come"),
     )
 
