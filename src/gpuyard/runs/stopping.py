@@ -9,6 +9,7 @@ import math
 from datetime import UTC, datetime
 
 from gpuyard import errors
+from gpuyard.advice import advice
 from gpuyard.client.api import Propagation
 from gpuyard.kube.objects import JOBS, PODS, Manifest, controller_of, uid_of
 from gpuyard.kube.wellknown import LABEL_RUN
@@ -35,7 +36,7 @@ async def stop_run(target: Target, name: str, options: StopOptions = _USUAL) -> 
     if options != _USUAL and not target.is_yard:
         raise errors.UsageError(
             "a cluster's nodes end processes by SIGTERM, and after the pod's own grace period by SIGKILL",
-            remedy="leave --grace and --signal out; `gpuyard run --grace 5m` gives a run more time",
+            remedy=advice("leave --grace and --signal out; `gpuyard run --grace 5m` gives a run more time"),
         )
     run = await find_run(target, name, ask_nodes=False)
     if has_ended(run):
