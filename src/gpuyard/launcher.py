@@ -19,11 +19,12 @@ numbers in the place of UUIDs into CUDA_VISIBLE_DEVICES, for programs that read 
 script that travelled to an image finds the modules there as if it lay beside them.
 
 A run of several pods starts when all are there, and ends when one has failed: see launcher_gang.py, which
-lies beside this file, and is read where GPUYARD_GANG is set.
+lies beside this file, and is read where GPUYARD_GANG is set. So does launcher_grace.py, for runs that say how
+they are to be ended (GPUYARD_GRACE_S, GPUYARD_SIGNAL).
 
 It replaces itself by the command; 127 is the exit code when there is none, 126 when it can't run. As the
 first process of a container, with which all others end, it stays and starts the command: see `stay`. So it
-does in a run of several pods.
+does in those runs.
 Standard library only, Python 3.6 and later: it is copied into images, or travels in a ConfigMap.
 """
 # pathlib would double the time that this takes.
@@ -331,7 +332,7 @@ def _why_missing(command: str) -> str:
     return ": there is no such command"
 
 
-def stay(run: "Any", gang: "Any" = None) -> int:
+def stay(run: "Any", gang: "Any" = None, grace: "Any" = None) -> int:
     """Runs it in a child, and gives its exit code, 128 + n after signal n. Zombies are reaped meanwhile.
 
     Signals go to the child alone: its workers are its own to stop. When it has died of one, as a shell does,
@@ -354,18 +355,27 @@ def stay(run: "Any", gang: "Any" = None) -> int:
     passed: dict[int, float] = {}
     ended = _reap()
     if gang is not None:
-        gang.watch(lambda: _end_with_gang(command, passed))
+        gang.watch(lambda: _end_with_gang(command, passed, grace))
+    if grace is not None:
+        grace.watch()
     while command not in ended:
         got = signal.sigwaitinfo(taken)
         if got.si_signo != signal.SIGCHLD:
             passed[got.si_signo] = time.monotonic()
+            if grace is not None and got.si_signo == signal.SIGTERM:
+                grace.begin_end()
             if got.si_code != _SI_KERNEL:
                 _send(command, got.si_signo)
         ended = _reap()
     code, soon = ended[command], time.monotonic() - _grace_s()
     stops = [(at, by) for by, at in passed.items() if code == 128 + by or (by in _STOPPING and at > soon)]
     if stops:
-        _end_children(max(stops)[1], taken)
+        by = max(stops)[1]
+        _end_children(by, taken)
+        if grace is not None and grace.was_cut and code == 128 + signal.SIGKILL:
+            code = 128 + by
+    if grace is not None:
+        grace.close()
     return code
 
 
@@ -375,10 +385,12 @@ def _grace_s() -> "float":
     return float(said) if said.isdecimal() else _STOP_S
 
 
-def _end_with_gang(command: int, passed: "dict[int, float]") -> None:
+def _end_with_gang(command: int, passed: "dict[int, float]", grace: "Any") -> None:
     """Ends the command and what it left, as a stop does, unless it is being stopped."""
     if not set(_STOPPING).intersection(passed):
         passed[signal.SIGTERM] = time.monotonic()
+        if grace is not None:
+            grace.begin_end()
         _send(command, signal.SIGTERM)
     time.sleep(_grace_s())
     for pid in _look()[0]:
@@ -453,6 +465,18 @@ def _send(pid: int, number: int) -> None:
         pass
 
 
+def _beside(name: str) -> "Any":
+    """Another file of the launcher's, which only some runs need."""
+    sys.path.insert(0, os.path.dirname(os.path.abspath(__file__)))
+    try:
+        return __import__(name)
+    except ImportError:
+        _say(name + ".py isn't beside it: build the image again with this gpuyard")
+        sys.exit(EXIT_USAGE)
+    finally:
+        del sys.path[0]
+
+
 def _is_on(name: str) -> bool:
     return os.environ.get(name, "").lower() in ("1", "true", "yes")
 
@@ -464,13 +488,9 @@ def _say(text: str) -> None:
 if __name__ == "__main__":
     # The parent of a container's first process is outside.
     first = os.getpid() == 1 or os.getppid() == 0
+    by_grace = os.environ.get("GPUYARD_GRACE_S") or os.environ.get("GPUYARD_SIGNAL")
+    ending = _beside("launcher_grace").Grace(_look, _send, _say) if by_grace else None
     if os.environ.get("GPUYARD_GANG"):
-        sys.path.insert(0, os.path.dirname(os.path.abspath(__file__)))
-        try:
-            import launcher_gang  # type: ignore[import-not-found]
-        except ImportError:
-            _say("launcher_gang.py isn't beside it: build the image again with this gpuyard")
-            sys.exit(EXIT_USAGE)
-        del sys.path[0]
-        sys.exit(launcher_gang.stay_together(stay, lambda: main(sys.argv), _say))
-    sys.exit(stay(lambda: main(sys.argv)) if first else main(sys.argv))
+        together = _beside("launcher_gang").stay_together
+        sys.exit(together(lambda run, gang: stay(run, gang, ending), lambda: main(sys.argv), _say))
+    sys.exit(stay(lambda: main(sys.argv), None, ending) if first or by_grace else main(sys.argv))

@@ -167,6 +167,22 @@ def test_many_pods(start: Start, port: int) -> None:
         line.close()
 
 
+def test_who_saves_when_another_is_lost_is_not_waited_for(
+    start: Start, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("GPUYARD_GRACE_S", "600")
+    saves = (
+        "import os, pathlib, signal, time\n"
+        "signal.signal(signal.SIGTERM, lambda *_: pathlib.Path(os.environ['GPUYARD_SAVED']).touch())\n"
+        "print('up', flush=True)\n"
+        "while True: time.sleep(600)"
+    )
+    first, other = start(0, saves, size=2), start(1, size=2)
+    until(lambda: first.lines + other.lines, "both are up", lambda lines: lines == ["up", "up"])
+    os.killpg(other.process.pid, signal.SIGKILL)
+    assert first.wait() == launcher_gang.EXIT_WITH_ANOTHER
+
+
 def _says(port: int, data: bytes) -> bool:
     try:
         with socket.create_connection(("localhost", port)) as connection:

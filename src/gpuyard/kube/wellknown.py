@@ -117,6 +117,9 @@ ENV_GANG_RANK = "GPUYARD_GANG_RANK"
 ENV_GANG_UID = "GPUYARD_GANG_UID"
 #: In the environment of a run that says how long it may take to end: so many seconds, for the launcher.
 ENV_GRACE = "GPUYARD_GRACE_S"
+#: In the environment of a run with a signal before its timeout, for the launcher: its name, and how many
+#: seconds after the pod's start it is due.
+ENV_SIGNAL = "GPUYARD_SIGNAL"
 #: A user sets it to "1" for a run that may go on without the GPUs it asked for.
 ENV_ALLOW_CPU = "GPUYARD_ALLOW_CPU"
 #: A user sets it to "1" for a run that reads CUDA_VISIBLE_DEVICES as numbers.

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from typing import Any
 
-from gpuyard.kube.wellknown import ENV_GRACE
+from gpuyard.kube.wellknown import ENV_GRACE, ENV_SIGNAL
 from gpuyard.workloads.command import display
 from gpuyard.workloads.gang import is_gang, processes_per_pod
 from gpuyard.workloads.spec.run_spec import RunSpec
@@ -32,10 +32,18 @@ def pod_fields(spec: RunSpec) -> dict[str, Any]:
 
 def environment(spec: RunSpec) -> dict[str, str]:
     """What the launcher and torchrun read of it."""
-    if not spec.grace:
-        return {}
-    grace_s = str(int(spec.grace.total_seconds()))
-    return {ENV_GRACE: grace_s, _ENV_TORCHRUN: grace_s}
+    values = {}
+    if spec.grace:
+        values[ENV_GRACE] = values[_ENV_TORCHRUN] = str(int(spec.grace.total_seconds()))
+    if spec.signal and spec.timeout:
+        due_s = int((spec.timeout - spec.signal.before).total_seconds())
+        values[ENV_SIGNAL] = f"{spec.signal.name} {due_s}"
+    return values
+
+
+def wants_launcher(spec: RunSpec) -> bool:
+    """Whether the launcher is to stay beside the command, to send and to wait for what was asked for."""
+    return bool(spec.grace or spec.signal)
 
 
 def torchrun_warning(spec: RunSpec) -> str:

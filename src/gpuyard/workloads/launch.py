@@ -1,7 +1,8 @@
 """How the command of a run in an image is started, and the files that the image lacks for it (pure).
 
 The launcher goes first where GPUs were asked for: it checks that they are there. So it does before a shell,
-which doesn't pass signals on: the launcher has what the shell started save when the run is stopped. A script
+which doesn't pass signals on: the launcher has what the shell started save when the run is stopped; and where
+the run says how it is to be ended. A script
 of the submitting machine is always started by it: the launcher makes the modules in the image's working
 folder importable, beside which the script isn't. Both files are in one immutable ConfigMap, which is named
 after the run and its content and is mounted at `FOLDER`.
@@ -21,6 +22,7 @@ from gpuyard.kube.references import escape_references
 from gpuyard.kube.wellknown import ENV_ALLOW_CPU, LABEL_RUN
 from gpuyard.workloads.command import is_python, posix_shell_of, resolve_command
 from gpuyard.workloads.gang import is_gang, with_torchrun
+from gpuyard.workloads.grace import wants_launcher
 from gpuyard.workloads.resolved_run import ResolvedRun, Script
 
 FOLDER = "/etc/gpuyard"
@@ -31,10 +33,12 @@ MAX_CONFIG_MAP_BYTES = 1 << 20
 
 _VOLUME = "gpuyard"
 _SCRIPT_KEY, _LAUNCHER_KEY = "script", "launcher.py"
+_GANG_KEY, _GRACE_KEY = "launcher_gang.py", "launcher_grace.py"
 _DIGITS = 10
 #: Before a command that says nothing of a Python to look with. No part of it is anybody's input.
 _BY_PYTHON3 = f'command -v python3 >/dev/null 2>&1 && exec python3 {LAUNCHER} -- "$@"; '
 _UNCHECKED = 'echo "gpuyard: no python3 in this image: its GPUs are not checked" >&2; '
+_UNSIGNALLED = 'echo "gpuyard: no python3 in this image: no signal is sent before the timeout" >&2; '
 
 
 @dataclass(frozen=True)
@@ -72,7 +76,8 @@ def launch(run: ResolvedRun) -> Launch:
     shell = posix_shell_of(command)
     # A wrapper of the image's base sets what its libraries are found by.
     is_wrapped = bool(run.entrypoint) and not is_python(run.entrypoint[0])
-    if not spec.gpus.count and shell is None and not is_wrapped and not is_gang(spec):
+    by_launcher = spec.gpus.count or shell is not None or is_wrapped or is_gang(spec) or wants_launcher(spec)
+    if not by_launcher:
         return Launch(command)
     if run.entrypoint:
         # A command takes the place of the image's entry point, and with it of the launcher there.
@@ -84,7 +89,8 @@ def launch(run: ResolvedRun) -> Launch:
     if shell is None and allows_cpu(spec.env) and not is_gang(spec):
         # An image without a shell can't be started so; whoever has one says that nothing is to be checked.
         return Launch(command)
-    script = _BY_PYTHON3 + (_UNCHECKED if spec.gpus.count else "") + 'exec "$@"'
+    lacking = (_UNCHECKED if spec.gpus.count else "") + (_UNSIGNALLED if spec.signal else "")
+    script = _BY_PYTHON3 + lacking + 'exec "$@"'
     return _mounted(run, [shell or "/bin/sh", "-c", script, "sh", *command])
 
 
@@ -108,8 +114,9 @@ def _with_modules(python: str, script: Script) -> Sequence[str]:
 
 def _mounted(run: ResolvedRun, command: Sequence[str]) -> Launch:
     """The command with the ConfigMap that holds the launcher and the script, if there is one."""
-    # What only runs of several pods read would make each run's ConfigMap larger.
-    data = {name: text for name, text in run.launcher.items() if name == _LAUNCHER_KEY or is_gang(run.spec)}
+    # What only some runs read would make each run's ConfigMap larger.
+    needed = {_LAUNCHER_KEY: True, _GANG_KEY: is_gang(run.spec), _GRACE_KEY: wants_launcher(run.spec)}
+    data = {name: text for name, text in run.launcher.items() if needed.get(name)}
     items = [_item(name, f"{FOLDER}/{name}") for name in data]
     if run.script is not None:
         data[_SCRIPT_KEY] = run.script.text

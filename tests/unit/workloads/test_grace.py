@@ -15,6 +15,11 @@ def test_a_grace_is_the_pod_s_and_is_told_to_who_ends_processes() -> None:
     assert environment(spec) == {"GPUYARD_GRACE_S": "300", "TORCH_ELASTIC_SHUTDOWN_TIMEOUT": "300"}
 
 
+def test_a_signal_before_the_timeout_is_due_so_long_after_the_start() -> None:
+    spec = load_spec("run: x\ntimeout: 2h\nsignal: usr1@2m", "spec.yaml", (), {})
+    assert environment(spec) == {"GPUYARD_SIGNAL": "SIGUSR1 7080"}
+
+
 def test_without_one_it_is_kubernetes_own() -> None:
     assert (pod_fields(RunSpec("x")), environment(RunSpec("x"))) == ({}, {})
 

@@ -40,7 +40,11 @@ HOST = HostContext(
 
 
 def resolved(spec: RunSpec, name: str = "a-run", host: HostContext = HOST) -> ResolvedRun:
-    launcher = {"launcher.py": "the launcher", "launcher_gang.py": "what several pods need"}
+    launcher = {
+        "launcher.py": "the launcher",
+        "launcher_gang.py": "what several pods need",
+        "launcher_grace.py": "what ends them",
+    }
     place: dict[str, Any] = {"image": spec.image, "launcher": launcher} if spec.image else {"host": host}
     return ResolvedRun(spec, name, "default", **place)
 

@@ -12,8 +12,10 @@ from gpuyard.building.workdir.application import Application
 from gpuyard.images.contents.contents import ImageContents
 from gpuyard.images.layers import Compression, Entry, Packer
 
-#: The launcher and what it reads in runs of several pods.
-_LAUNCHER_FILES = [Path(__file__).parents[2] / name for name in ("launcher.py", "launcher_gang.py")]
+#: The launcher and what it reads in some runs.
+_LAUNCHER_FILES = [
+    Path(__file__).parents[2] / name for name in ("launcher.py", "launcher_gang.py", "launcher_grace.py")
+]
 
 
 @dataclass(frozen=True)

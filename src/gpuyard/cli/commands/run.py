@@ -144,6 +144,12 @@ Ctrl-C detaches with 0; the run goes on.
     metavar="TIME",
     help="From SIGTERM to SIGKILL, when it is told to end (default: 30s).",
 )
+@spec_option(
+    "--signal",
+    key="signal",
+    metavar="NAME@TIME",
+    help="Sent so long before the timeout, such as USR1@120.",
+)
 @spec_option("--priority", key="priority", metavar="CLASS", help="Name of a PriorityClass.")
 @spec_option(
     "--node-selector", key="node_selector", form="entry", metavar="K=V", help="Only nodes with this label."

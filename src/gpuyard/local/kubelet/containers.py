@@ -15,7 +15,16 @@ from typing import Any
 from gpuyard import errors, launcher
 from gpuyard.kube.objects import CONFIG_MAPS, SECRETS, Manifest, Resource, key_of, uid_of
 from gpuyard.kube.quantity import to_int, to_milli
-from gpuyard.kube.wellknown import AMD, ENV_CUDA_INDEXES, ENV_GANG, ENV_GPUS, ENV_SIMULATED, NVIDIA
+from gpuyard.kube.wellknown import (
+    AMD,
+    ENV_CUDA_INDEXES,
+    ENV_GANG,
+    ENV_GPUS,
+    ENV_GRACE,
+    ENV_SIGNAL,
+    ENV_SIMULATED,
+    NVIDIA,
+)
 from gpuyard.local.kubelet.context import KubeletContext
 from gpuyard.local.kubelet.devices.manager import ContainerAllocation
 from gpuyard.local.kubelet.environment import (
@@ -134,8 +143,8 @@ def base_environment() -> dict[str, str]:
 
 
 def through_launcher(argv: Sequence[str], environment: Mapping[str, str]) -> list[str]:
-    """The command, with the launcher before it when the run has several pods, or asked for GPUs and has real
-    ones.
+    """The command, with the launcher before it when the run has several pods, says how it is to be ended, or
+    asked for GPUs and has real ones.
 
     Simulated ones aren't looked for, but they are numbered by the launcher where the run asks for numbers.
     The launcher runs in the Python whose torch the command would import: the command's own interpreter, else
@@ -145,7 +154,7 @@ def through_launcher(argv: Sequence[str], environment: Mapping[str, str]) -> lis
     checks_gpus = asked.isdigit() and bool(int(asked))
     if ENV_SIMULATED in environment and ENV_CUDA_INDEXES not in environment:
         checks_gpus = False
-    if not checks_gpus and ENV_GANG not in environment:
+    if not checks_gpus and environment.keys().isdisjoint((ENV_GANG, ENV_GRACE, ENV_SIGNAL)):
         return list(argv)
     if _PYTHON.fullmatch(os.path.basename(argv[0])):  # noqa: PTH119 - a word of a command line
         python: str | None = argv[0]

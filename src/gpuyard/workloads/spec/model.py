@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import re
 from datetime import timedelta
-from typing import Any
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from gpuyard.workloads.spec.early_signal import EarlySignal
 
 from gpuyard.advice import advice
 from gpuyard.kube.names import is_subdomain
@@ -165,6 +168,13 @@ def _timeout(written: Any) -> timedelta:
     return found
 
 
+def _early_signal(written: str) -> EarlySignal:
+    # Few specs have any: imports cost start-up time.
+    from gpuyard.workloads.spec.early_signal import parse_early_signal
+
+    return parse_early_signal(written)
+
+
 def _flag(written: Any) -> bool:
     if written not in ("true", "false"):
         raise ValueError(f"{written!r} is neither true nor false")
@@ -264,6 +274,7 @@ SPEC = Fields(
         "retries": whole_number(0, 1000),
         "timeout": value(_timeout),
         "grace": value(_timeout),
+        "signal": text(_early_signal),
         "priority": text(_priority),
         "node_selector": entries(_label_key, text(_label_value)),
         "tolerations": items(TOLERATION),

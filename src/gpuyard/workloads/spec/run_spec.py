@@ -32,6 +32,8 @@ from gpuyard.workloads.spec.text_tree import (
 if TYPE_CHECKING:
     from decimal import Decimal
 
+    from gpuyard.workloads.spec.early_signal import EarlySignal
+
 _NO_TEXT = "the value isn't text in UTF-8"
 
 
@@ -88,6 +90,7 @@ class RunSpec:
         retries: attempts after the first.
         timeout: how long one attempt may run; None for any time.
         grace: how long its processes have from SIGTERM to SIGKILL; None for Kubernetes' 30 s.
+        signal: sent to what handles it before the timeout.
         snapshot: whether it runs in a copy of the code as it is at the submit.
         image: its reference; None for a host process and while `build` is to be done.
         image_pull_secrets: names of Secrets that a cluster's nodes pull the image with.
@@ -116,6 +119,7 @@ class RunSpec:
     retries: int = 0
     timeout: timedelta | None = None
     grace: timedelta | None = None
+    signal: EarlySignal | None = None
     priority: str | None = None
     node_selector: Mapping[str, str] = field(default_factory=dict)
     tolerations: Sequence[Mapping[str, Any]] = ()
@@ -280,12 +284,30 @@ def _across(root: Mapping[str, Node], flags: Mapping[Path, str]) -> Iterator[tup
             ("start_within",),
             advice("a run of one pod waits for no others; leave it out, or add `nodes` (--nodes)"),
         )
+    if problem := _signal_problem(root):
+        yield ("signal",), problem
     resources = root.get("resources")
     if isinstance(resources, dict):
         shm, memory = _bytes(resources.get("shm")), _bytes(resources.get("memory"))
         if shm is not None and memory is not None and shm > memory:
             words = f"{resources['shm']} is more than memory ({resources['memory']}), which it counts against"
             yield ("resources", "shm"), words
+
+
+def _signal_problem(root: Mapping[str, Node]) -> str:
+    signal, timeout = root.get("signal"), root.get("timeout")
+    if not isinstance(signal, str):
+        return ""
+    if timeout is None:
+        return advice("is sent before the timeout, and there is none; add `timeout` (--timeout)")
+    from gpuyard.workloads.spec.early_signal import parse_early_signal
+    from gpuyard.workloads.spec.time_spans import parse_span
+
+    try:
+        early = parse_early_signal(signal).before >= parse_span(str(timeout))
+    except ValueError:
+        return ""
+    return f"would be sent before the run begins, whose timeout is {timeout}" if early else ""
 
 
 def _bytes(value: Node) -> Decimal | None:
