@@ -29,8 +29,9 @@ from gpuyard.images.oci import OCI_INDEX, OCI_MANIFEST, Descriptor, Index
 from gpuyard.images.places import Place, Places
 from gpuyard.images.reference import ImageReference
 
-#: What the cache keeps for good: where it came from, it may not be had any more.
-_FETCHED = ("wheels", "built-wheels", "debs")
+#: What the cache keeps for good: where it came from, it may not be had any more; and the newest Release of
+#: each archive, after which nobody is to hand out an older one.
+_LASTING = ("wheels", "built-wheels", "debs", "apt-releases")
 
 
 async def build(
@@ -43,7 +44,7 @@ async def build(
         ImageError: the base, the wheels or the target fail; nothing was tagged.
     """
     work = await _open(request, places, cache, environ, reporter)
-    cache.sweep(_FETCHED)
+    cache.sweep(_LASTING)
     sweep(request.lock_path.parent)
     application = read_files(request, cache, environ)
     work.tell_once(application.notices)

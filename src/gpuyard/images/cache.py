@@ -100,13 +100,15 @@ class Cache:
             for kind in kinds:
                 sweep(kind)
             mark = self.folder / _SWEPT
-            if mark.exists() and now_s - mark.stat().st_mtime < _DAY_S:
+            # One of the future is of a clock that was ahead.
+            if mark.exists() and 0 <= now_s - mark.stat().st_mtime < _DAY_S:
                 return
             mark.mkdir(mode=0o700, exist_ok=True)
             os.utime(mark, (now_s, now_s))
             for kind in kinds:
                 if kind.name not in lasting:
-                    _drop_unread(kind, now_s - _MOST_UNREAD_S)
+                    with suppress(OSError):  # What isn't this user's keeps nothing else.
+                        _drop_unread(kind, now_s - _MOST_UNREAD_S)
 
     @property
     def _move(self) -> str:

@@ -1,7 +1,9 @@
 from __future__ import annotations
 
+import os
 import tomllib
 from collections.abc import Sequence
+from contextlib import suppress
 from datetime import UTC, datetime
 from typing import Any
 
@@ -49,6 +51,21 @@ async def test_they_are_locked_and_lie_below_all_else(workshop: Workshop, archiv
     archive.served.clear()
     assert (await workshop.build(system_packages=("one",))).unchanged
     assert archive.served == []
+
+
+async def test_which_index_was_the_newest_is_known_for_good(
+    workshop: Workshop, archive: DebianArchive
+) -> None:
+    await make_base(workshop, archive)
+    publish(archive, DebFile("lib"))
+    await workshop.build(system_packages=("lib",))
+    kept = list((workshop.cache.folder / "apt-releases").iterdir())
+    for path in kept:
+        os.utime(path, (0, 0))
+    with suppress(FileNotFoundError):
+        (workshop.cache.folder / "swept").rmdir()
+    await workshop.build(system_packages=("lib",))
+    assert kept and all(path.exists() for path in kept)
 
 
 async def test_what_the_base_has_is_said_and_makes_no_layer(

@@ -94,3 +94,15 @@ def test_what_nobody_reads_for_a_month_goes_once_a_day(tmp_path: Path) -> None:
     assert left() == ["old", "new", "fetched"]
     cache.sweep(["debs"], now_s + day_s + 1)
     assert left() == ["new", "fetched"]
+
+
+def test_a_clock_that_was_ahead_and_what_is_no_folder_put_off_no_sweep(tmp_path: Path) -> None:
+    cache, now_s, day_s = Cache(tmp_path), 2e9, 86400
+    (tmp_path / "a-file").write_text("")
+    for kind in ("a-kind", "b-kind"):
+        cache.write(kind, "old", {})
+        os.utime(cache.path(kind, "old"), (now_s - 31 * day_s,) * 2)
+    (tmp_path / "swept").mkdir()
+    os.utime(tmp_path / "swept", (now_s + 1000 * day_s,) * 2)
+    cache.sweep(now_s=now_s)
+    assert [kind for kind in ("a-kind", "b-kind") if cache.path(kind, "old").exists()] == []

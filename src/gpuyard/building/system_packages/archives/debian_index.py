@@ -18,12 +18,14 @@ import zstandard
 from isal import isal_zlib
 
 from gpuyard.building.system_packages.control import parse_fields, split_paragraphs
+from gpuyard.regular_files import read_regular
 
 _BETWEEN = b"\n\n"
 #: Of text: larger ones are packed better, and take longer to unpack for one paragraph.
 _BLOCK_BYTES = 1 << 16
 _NUMBER_BYTES = 8
 _BLOCKS_KEPT = 64
+_MAX_BYTES = 1 << 30
 
 
 class DebianIndex:
@@ -77,7 +79,7 @@ class DebianIndex:
     @classmethod
     def read(cls, path: Path) -> DebianIndex:
         """What `write` wrote; raises OSError, and ValueError where it is damaged."""
-        return cls(path.read_bytes())
+        return cls(read_regular(path, max_bytes=_MAX_BYTES))
 
     def write(self, file: IO[bytes]) -> None:
         """Keeps it."""

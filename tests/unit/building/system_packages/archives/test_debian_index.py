@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 import pytest
@@ -63,3 +64,9 @@ def test_what_is_kept_and_damaged_is_refused(tmp_path: Path, share: float) -> No
     path.write_bytes(content)
     with pytest.raises(ValueError, match=r"\w"):
         DebianIndex.read(path)
+
+
+def test_nobody_waits_for_a_pipe_in_the_place_of_what_is_kept(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "index")
+    with pytest.raises(OSError, match="regular"):
+        DebianIndex.read(tmp_path / "index")
