@@ -173,7 +173,8 @@ class Exporter:
 
     def _read_marks(self) -> None:
         if self._marks is not None:
-            marks = self._read("marks", self._marks, self._state.marks)
+            # Damaged ones, too, are of an agent that serves this node.
+            marks = self._read("marks", self._marks, self._state.marks or NodeMarks())
             if marks is not self._state.marks:
                 self._set(marks=marks)
 

@@ -50,11 +50,17 @@ def meant_by(resource: str, node: NodeState) -> list[str]:
     near = get_close_matches(resource.partition("/")[2], ends, cutoff=_OF_ONE_VENDOR)
     gpus = [name for name in ends.values() if _is_gpus(name)] if _is_gpus(resource) else []
     alike = get_close_matches(resource, offered, cutoff=_LIKENESS)
-    return list(dict.fromkeys([*(ends[end] for end in near), *gpus, *alike]))
+    found = dict.fromkeys([*(ends[end] for end in near), *gpus, *alike])
+    # A share or a part is another thing than a whole one, however alike their names are.
+    return sorted(found, key=lambda name: _is_divided(name) and not _is_divided(resource))
 
 
 def _offered(node: NodeState) -> list[str]:
     return sorted(name for name, count in node.capacity.items() if "/" in name and count)
+
+
+def _is_divided(resource: str) -> bool:
+    return resource.endswith(SHARED_SUFFIX) or resource.startswith(MIG_PREFIX)
 
 
 def _is_gpus(resource: str) -> bool:

@@ -294,6 +294,10 @@ def asks(resource: str) -> PodRequest:
         ("nvidia.com/gpu", {"nvidia.com_gpu.shared": 8}, "no_resource",
          "instead of nvidia.com/gpu there is nvidia.com/gpu.shared (node a)",
          ["ask for nvidia.com/gpu.shared instead of nvidia.com/gpu with --gpus shared:1 (node a)"]),
+        # Whole ones before shares and parts, whose names are more like it.
+        ("nvidia.com/gpu", {"nvidia.com_gpu.shared": 8, "nvidia.com_h100": 2}, "no_resource",
+         "instead of nvidia.com/gpu there is nvidia.com/h100 (node a), nvidia.com/gpu.shared (node a)",
+         ["ask for nvidia.com/h100 instead of nvidia.com/gpu with --gpus H100:1 (node a)"]),
         # Another vendor's won't run the same program.
         ("nvidia.com/gpu", {"amd.com_gpu": 8}, "no_resource",
          "instead of nvidia.com/gpu there is amd.com/gpu (node a)", []),
