@@ -364,7 +364,9 @@ def stay(run: "Any", gang: "Any" = None, grace: "Any" = None) -> int:
             passed[got.si_signo] = time.monotonic()
             if grace is not None and got.si_signo == signal.SIGTERM:
                 grace.begin_end()
-            if got.si_code != _SI_KERNEL:
+            # A Job that has failed stops pods whose gang has told the command already.
+            is_told = gang is not None and gang.ended_by and got.si_signo in _STOPPING
+            if got.si_code != _SI_KERNEL and not is_told:
                 _send(command, got.si_signo)
         ended = _reap()
     code, soon = ended[command], time.monotonic() - _grace_s()

@@ -112,6 +112,19 @@ def test_one_that_saves_when_it_is_told_has_the_time(start: Start) -> None:
     assert ranks[0].lines[:2] == ["up", "saved"]
 
 
+def test_one_that_saves_is_told_once_though_its_job_stops_it_too(start: Start) -> None:
+    saves = (
+        "import signal, sys, time\n"
+        "signal.signal(signal.SIGTERM, lambda *_: print('told', flush=True))\nprint('up', flush=True)\n"
+        "for _ in range(20): time.sleep(0.1)"
+    )
+    ranks = [start(0, saves, size=2), start(1, "raise SystemExit(1)", size=2)]
+    until(lambda: "told" in ranks[0].lines, "it is told")
+    ranks[0].process.send_signal(signal.SIGTERM)
+    assert ranks[0].wait() == 193
+    assert ranks[0].lines.count("told") == 1
+
+
 def test_who_never_comes_is_named(start: Start) -> None:
     ranks = [start(0, within_s=3), start(2, within_s=3)]
     assert [rank.wait() for rank in ranks] == [193, 193]
