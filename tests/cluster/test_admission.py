@@ -332,10 +332,25 @@ def test_pods_of_tenants(refusals: dict[str, str], name: str, where: str) -> Non
     assert (wanted in said and "gpuyard: " in said) if wanted else said == ""
 
 
+def test_services_of_tenants_take_no_other_s_traffic(tenant: Tenant) -> None:
+    def said(**spec: Any) -> str:
+        service = {"apiVersion": "v1", "kind": "Service", "metadata": {"name": "s"}, "spec": spec}
+        command = ["kubectl", "create", f"-n={tenant.name}", "--dry-run=server", "-f", "-"]
+        environment = tenant.cluster.environment
+        done = subprocess.run(
+            command, input=json.dumps(service), env=environment, capture_output=True, text=True, check=False
+        )
+        return done.stderr
+
+    taken = {"ports": [{"port": 443}], "externalIPs": ["203.0.113.1"]}
+    until(lambda: "gpuyard: externalIPs" in said(**taken), "the policy holds")
+    assert said(clusterIP="None", publishNotReadyAddresses=True, selector={"gpuyard.io/run": "a"}) == ""
+
+
 def test_the_policies_are_without_type_errors(cluster: Cluster, tenant: Tenant) -> None:
     path = "-o=jsonpath={.status.typeChecking}"
-    for name in ("gpuyard-tenants", "gpuyard-tenants-runtimes", "gpuyard-tenants-priorities"):
-        policy = f"{name}-{tenant.suffix}"
+    for of in ("", "-runtimes", "-priorities", "-services"):
+        policy = f"gpuyard-tenants{of}-{tenant.suffix}"
         found = until(
             lambda policy=policy: cluster.kubectl("get", "validatingadmissionpolicy", policy, path),  # type: ignore[misc]
             f"{policy} is checked",

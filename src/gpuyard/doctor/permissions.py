@@ -13,6 +13,7 @@ _RUN = {
     ("", "pods"): ("get", "list", "watch", "patch"),
     ("", "pods/log"): ("get",),
     ("", "configmaps"): ("get", "create", "patch", "delete"),
+    ("", "services"): ("get", "create", "patch", "delete"),
     ("", "events"): ("list",),
     ("", "resourcequotas"): ("list",),
 }

@@ -66,7 +66,8 @@ def _capacity() -> list[dict[str, Any]]:
 
 def _viewer() -> list[dict[str, Any]]:
     return [
-        _rule([""], ["pods", "pods/log", "events", "configmaps", "resourcequotas", "limitranges"], _READ),
+        _rule([""], ["pods", "pods/log", "events", "configmaps", "services"], _READ),
+        _rule([""], ["resourcequotas", "limitranges"], _READ),
         _rule([""], ["persistentvolumeclaims"], _READ),
         _rule(["batch"], ["jobs"], _READ),
         # Bound in a namespace it gives that one, and no other.
@@ -86,7 +87,7 @@ def _submitter() -> list[dict[str, Any]]:
         _rule(["batch"], ["jobs"], ["create", "patch", "delete"]),
         # `stop` ends a run's pods by a deadline.
         _rule([""], ["pods"], ["patch"]),
-        _rule([""], ["configmaps"], ["create", "patch", "delete"]),
+        _rule([""], ["configmaps", "services"], ["create", "patch", "delete"]),
         # What waits in a queue of Kueue is stopped there.
         _rule(["kueue.x-k8s.io"], ["workloads"], ["patch"]),
     ]

@@ -160,7 +160,7 @@ def agent_annotations(options: InstallOptions) -> dict[str, str]:
 def test_taint_and_policy_are_options() -> None:
     assert "--taint" in container(EVERYTHING, "labeller")["args"]
     assert "--taint" not in container(REAL, "labeller")["args"]
-    tenants = {"gpuyard-tenants", "gpuyard-tenants-runtimes", "gpuyard-tenants-priorities"}
+    tenants = {"gpuyard-tenants", *(f"gpuyard-tenants-{of}" for of in ("runtimes", "priorities", "services"))}
     labellers = {"gpuyard-labeller", "gpuyard-labeller-pods"}
     assert policies(EVERYTHING).keys() == {*labellers, *tenants}
     assert policies(REAL).keys() == labellers

@@ -1,7 +1,8 @@
 """What pods of tenants may not do: reach GPUs past the scheduler, other tenants, or the node.
 
-Three policies. One looks at pods alone. The two others have RuntimeClasses and PriorityClasses as parameters:
-the API server evaluates them for each object of that kind, so they know a class that was made a moment ago.
+Four policies. One looks at pods alone, one at Services. The two others have RuntimeClasses and
+PriorityClasses as parameters: the API server evaluates them for each object of that kind, so they know a
+class that was made a moment ago.
 """
 
 from __future__ import annotations
@@ -16,7 +17,7 @@ from gpuyard.kube.wellknown import (
     LABEL_SHARED_GPUS,
     LABEL_TENANT,
 )
-from gpuyard.tenancy.names import TENANTS, TENANTS_PRIORITIES, TENANTS_RUNTIMES
+from gpuyard.tenancy.names import TENANTS, TENANTS_PRIORITIES, TENANTS_RUNTIMES, TENANTS_SERVICES
 from gpuyard.tenancy.policies.admission_policy import admission_policy, cel_list, resource_rule
 
 #: They choose devices past the device plugin; "void" chooses none.
@@ -112,8 +113,8 @@ _IS_VOID = (
 
 
 def tenant_policies() -> list[dict[str, Any]]:
-    """The policies for pods of namespaces that carry the tenant label, each with its binding."""
-    return [*_pods(), *_runtimes(), *_priorities()]
+    """The policies for what namespaces with the tenant label have, each with its binding."""
+    return [*_pods(), *_runtimes(), *_priorities(), *_services()]
 
 
 def _pods() -> list[dict[str, Any]]:
@@ -166,6 +167,25 @@ def _priorities() -> list[dict[str, Any]]:
         [{"expression": rule, "messageExpression": message}],
         each="scheduling.k8s.io/v1 PriorityClass",
     )
+
+
+def _services() -> list[dict[str, Any]]:
+    """Who may submit runs of several pods may make Services, and could so take others' traffic
+    (CVE-2020-8554)."""
+    own = "object.spec.?externalIPs.orValue([])"
+    before = 'request.operation == "UPDATE" ? oldObject.spec.?externalIPs.orValue([]) : []'
+    spec = {
+        "failurePolicy": "Fail",
+        "matchConstraints": {"resourceRules": [resource_rule("", ["services"], ["CREATE", "UPDATE"])]},
+        "variables": [{"name": "before", "expression": before}],
+        "validations": [
+            {
+                "expression": f"{own}.all(address, address in variables.before)",
+                "message": "gpuyard: externalIPs take others' traffic to these addresses: leave them out",
+            }
+        ],
+    }
+    return admission_policy(TENANTS_SERVICES, spec, dict(OF_TENANTS))
 
 
 def _policy(
