@@ -101,24 +101,30 @@ def test_when_one_is_lost_the_others_end(start: Start, lost: int) -> None:
     assert all(rank.lines[-1] == f"gpuyard: this pod ends since rank {lost} is lost" for rank in others)
 
 
-def test_one_that_saves_when_it_is_told_has_the_time(start: Start) -> None:
+def saves_and_fails(folder: Path, on_told: str, rest: str) -> tuple[str, str]:
+    """The code of a rank that handles the stop, and of one that fails once the other is ready for it."""
+    ready = str(folder / "ready")
     saves = (
-        "import signal, sys, time\n"
-        "def save(*_): time.sleep(1); print('saved', flush=True); sys.exit(0)\n"
-        "signal.signal(signal.SIGTERM, save)\nprint('up', flush=True)\ntime.sleep(600)"
+        f"import pathlib, signal, sys, time\ndef told(*_): {on_told}\n"
+        f"signal.signal(signal.SIGTERM, told)\npathlib.Path({ready!r}).touch()\n{rest}"
     )
-    ranks = [start(0, saves, size=2), start(1, "import time; time.sleep(2); raise SystemExit(1)", size=2)]
+    fails = f"import os, time\nwhile not os.path.exists({ready!r}): time.sleep(0.05)\nraise SystemExit(1)"
+    return saves, fails
+
+
+def test_one_that_saves_when_it_is_told_has_the_time(start: Start, tmp_path: Path) -> None:
+    on_told = "time.sleep(1); print('saved', flush=True); sys.exit(0)"
+    saves, fails = saves_and_fails(tmp_path, on_told, "time.sleep(600)")
+    ranks = [start(0, saves, size=2), start(1, fails, size=2)]
     assert [rank.wait() for rank in ranks] == [193, 1]
-    assert ranks[0].lines[:2] == ["up", "saved"]
+    assert ranks[0].lines[0] == "saved"
 
 
-def test_one_that_saves_is_told_once_though_its_job_stops_it_too(start: Start) -> None:
-    saves = (
-        "import signal, sys, time\n"
-        "signal.signal(signal.SIGTERM, lambda *_: print('told', flush=True))\nprint('up', flush=True)\n"
-        "for _ in range(20): time.sleep(0.1)"
+def test_it_is_told_once_though_its_job_stops_it_too(start: Start, tmp_path: Path) -> None:
+    saves, fails = saves_and_fails(
+        tmp_path, "print('told', flush=True)", "for _ in range(20): time.sleep(0.1)"
     )
-    ranks = [start(0, saves, size=2), start(1, "raise SystemExit(1)", size=2)]
+    ranks = [start(0, saves, size=2), start(1, fails, size=2)]
     until(lambda: "told" in ranks[0].lines, "it is told")
     ranks[0].process.send_signal(signal.SIGTERM)
     assert ranks[0].wait() == 193
