@@ -25,9 +25,8 @@ from gpuyard.runs.attempts import (
     lost_attempt,
 )
 from gpuyard.runs.explaining.diagnosis import diagnose_run
-from gpuyard.runs.following.ranks import has_ranks, rank_of_name
 from gpuyard.runs.gpu_use import run_use
-from gpuyard.runs.run import Run, find_meant_run, gpu_models
+from gpuyard.runs.run import Run, find_meant_run, gpu_models, has_ranks, rank_of_name
 from gpuyard.runs.target import Target
 from gpuyard.workloads.command import is_python
 from gpuyard.workloads.outcome import why_failed

@@ -254,3 +254,15 @@ async def _names(target: Target) -> list[str]:
     """Of all runs, the last one last."""
     jobs = (await target.api.list(JOBS, target.namespace, label_selector=LABEL_RUN)).items
     return [labels_of(job)[LABEL_RUN] for job in sorted(jobs, key=_job_order)]
+
+
+def has_ranks(run: Run) -> bool:
+    """Whether several pods of the run print at the same time."""
+    spec = run.job["spec"]
+    return spec.get("completionMode") == "Indexed" and int(spec.get("completions") or 1) > 1
+
+
+def rank_of_name(pod: str) -> int | None:
+    """The rank by a pod's name, as the controller of Indexed Jobs gives it: `train-3-x7k2q`."""
+    index = pod.rpartition("-")[0].rpartition("-")[2]
+    return int(index) if index.isdecimal() else None

@@ -15,7 +15,7 @@ from gpuyard.client.log_place import LogOptions
 from gpuyard.kube.objects import Manifest, annotations_of, uid_of
 from gpuyard.kube.wellknown import ANNOTATION_COMPLETION_INDEX
 from gpuyard.runs.following.pod_log import LogEvent, PodLog, start_of
-from gpuyard.runs.run import Run
+from gpuyard.runs.run import Run, has_ranks
 from gpuyard.runs.target import Target
 
 #: Pieces of output that wait to be printed; then the readers wait, and their pods' logs stay where they are.
@@ -35,12 +35,6 @@ class OfRank:
     attempt: int = 1
 
 
-def has_ranks(run: Run) -> bool:
-    """Whether several pods of the run print at the same time."""
-    spec = run.job["spec"]
-    return spec.get("completionMode") == "Indexed" and int(spec.get("completions") or 1) > 1
-
-
 def rank_of(pod: Manifest) -> int:
     """The pod's completion index."""
     return int(annotations_of(pod).get(ANNOTATION_COMPLETION_INDEX) or 0)
@@ -53,12 +47,6 @@ def check_ranks(run: Run, ranks: Collection[int]) -> None:
     if wrong:
         there = f"ranks 0 to {count - 1}" if count > 1 else "one pod, rank 0"
         raise errors.UsageError(f"{run.name} has no rank {wrong[0]}", remedy=f"it has {there}")
-
-
-def rank_of_name(pod: str) -> int | None:
-    """The rank by a pod's name, as the controller of Indexed Jobs gives it: `train-3-x7k2q`."""
-    index = pod.rpartition("-")[0].rpartition("-")[2]
-    return int(index) if index.isdecimal() else None
 
 
 class RankLogs:

@@ -18,8 +18,8 @@ from gpuyard.client.log_place import Gap, LogOptions
 from gpuyard.kube.objects import Manifest, uid_of
 from gpuyard.runs.attempts import LostAttempt, gone_attempts, is_cut_short, lost_attempt
 from gpuyard.runs.following.pod_log import Away, Back, LogEvent, PodLog, away_text, check_options, start_of
-from gpuyard.runs.following.ranks import OfRank, RankLogs, has_ranks, read_ranks
-from gpuyard.runs.run import Run, has_ended
+from gpuyard.runs.following.ranks import OfRank, RankLogs, read_ranks
+from gpuyard.runs.run import Run, has_ended, has_ranks
 from gpuyard.runs.target import Target
 from gpuyard.workloads.outcome import is_stopped
 from gpuyard.workloads.pod_failure_policy import is_over
