@@ -59,9 +59,12 @@ def wrap(text: str, columns: int, first: str = "", rest: str = "") -> list[str]:
     A command stays in one piece, so that it can be copied: in backquotes, or after a colon.
     """
     # As it will be seen: control characters are written out.
+    text = plain(text)
+    if len(first) + len(text) <= columns:
+        return [first + text]
     lines: list[str] = []
     line, is_begun = first, False
-    for word in _WORD.findall(plain(text)):
+    for word in _WORD.findall(text):
         if is_begun and len(line) + 1 + len(word) > columns:
             lines.append(line)
             line, is_begun = rest, False

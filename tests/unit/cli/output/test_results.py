@@ -210,6 +210,8 @@ def test_lines_are_broken_between_words_and_not_within_commands() -> None:
     assert "    (`gpuyard up --simulate H100:8`" in lines and "    kubectl get pods -A; then" in lines
     assert all(len(line) <= 30 for line in lines if "`" not in line)
     assert wrap("short", 30, "→ ", "    ") == ["→ short"]
+    # What fits stays as it is: a file's name may have two spaces.
+    assert wrap("no 'a  b.py'", 30, "→ ") == ["→ no 'a  b.py'"]
     assert wrap("", 30, "→ ") == ["→ "]
     assert wrap("one `unpaired", 5) == ["one", "`unpaired"]
 
