@@ -100,7 +100,10 @@ async def _run(options: argparse.Namespace) -> None:
 def _forget_marks(marks_file: Path | None) -> None:
     """Labeller and exporter would go by what this process wrote before it was started again."""
     if marks_file is not None:
-        marks_file.unlink(missing_ok=True)
+        try:
+            marks_file.unlink(missing_ok=True)
+        except OSError as error:
+            logging.getLogger(__name__).warning("can't remove %s: %s", marks_file, error.strerror)
 
 
 def _first_of(group: ExceptionGroup[Exception]) -> Exception:

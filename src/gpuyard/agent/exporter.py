@@ -113,8 +113,13 @@ class Exporter:
     async def scrape(self) -> str:
         """All metrics as they are now."""
         await self._look()
+        if self._stands_back:
+            node = NodeFacts(self._state.node)
+            return NodeScrape(
+                node, kubelet_answers=None, cpu_s=time.process_time(), resident_bytes=_resident_bytes()
+            ).text()
         return NodeScrape(
-            NodeFacts(self._state.node) if self._stands_back else self._state,
+            self._state,
             self._readings,
             None if self._held_s is None else self._clock() - self._held_s,
             self._kubelet_answers,

@@ -103,7 +103,9 @@ async def test_of_two_on_one_node_the_second_serves_once_the_first_is_gone(
     await said(first, "serving")
     spec = cdi.read_bytes()
     second = await agent(
-        *("--simulate=H100:8", "--owner=two/agent", f"--cdi-dir={cdi.parent}", "--remove-cdi-on-exit")
+        *("--simulate=H100:8", "--owner=two/agent", f"--cdi-dir={cdi.parent}", "--remove-cdi-on-exit"),
+        # Marks that it can't remove.
+        f"--marks-file={cdi.parent}",
     )
     assert f"one/agent on {os.uname().nodename} (pid {first.pid})" in await said(second, "waits")
     # One that waits takes nothing with it.

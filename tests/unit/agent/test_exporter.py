@@ -127,7 +127,9 @@ async def test_a_kubelet_that_does_not_answer_costs_no_gpu_and_is_told(node: Nod
 async def test_beside_another_installs_agent_it_tells_of_no_gpus(node: Node) -> None:
     await node.until("four GPUs", "gpuyard_gpu_healthy", 'gpu="3"')
     node.marks.unlink()
-    await until_async(node.scrape, "it stands back", lambda text: "GPU-" not in text)
+    text = await until_async(node.scrape, "it stands back", lambda text: "GPU-" not in text)
+    # Nor of the kubelet, which it doesn't ask: an alert takes 0 for its silence.
+    assert "gpuyard_pod_resources_" not in text
     # Whose they are says that there are some, not what is in them.
     node.marks.write_text("{")
     await node.until("four GPUs again", "gpuyard_gpu_healthy", 'gpu="3"')

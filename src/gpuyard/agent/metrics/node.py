@@ -130,7 +130,7 @@ class NodeScrape:
         state: of the node.
         readings: by UUID.
         holdings_age_s: how old it is what the kubelet said; None when it never said.
-        kubelet_answers: whether it said so just now.
+        kubelet_answers: whether it said so just now; None where it isn't asked.
         energy_j: by pod.
         shares: of pods on GPUs that several have.
         cpu_s, resident_bytes: of the exporter itself.
@@ -139,7 +139,7 @@ class NodeScrape:
     state: NodeFacts
     readings: Mapping[str, Reading] = field(default_factory=dict)
     holdings_age_s: float | None = None
-    kubelet_answers: bool = False
+    kubelet_answers: bool | None = False
     energy_j: Mapping[EnergyAccount, float] = field(default_factory=dict)
     shares: tuple[PodShare, ...] = ()
     cpu_s: float = 0.0
@@ -160,7 +160,8 @@ class NodeScrape:
             pod = {"namespace": share.pod.namespace, "pod": share.pod.pod, "scope": "share"}
             labels = joined(self.state.part_labels.get(share.uuid, ""), label_text(pod))
             text.add(families.POD_MEMORY, share.memory_mib << 20, labels)
-        text.add(families.POD_RESOURCES_UP, self.kubelet_answers, node)
+        if self.kubelet_answers is not None:
+            text.add(families.POD_RESOURCES_UP, self.kubelet_answers, node)
         if self.holdings_age_s is not None:
             text.add(families.POD_RESOURCES_AGE, round(self.holdings_age_s, 3), node)
         text.add(families.CPU, round(self.cpu_s, 3), node)
