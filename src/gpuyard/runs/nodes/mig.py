@@ -40,11 +40,11 @@ def unoffered_parts(plans: Iterable[GpuPlan], paths: YardPaths) -> str:
     configured = (json.loads(settings.gpu_config or "{}").get("flags") or {}).get("migStrategy")
     if (configured or settings.mig_strategy) != "none":
         return ""
-    how = "with flags.migStrategy: mixed in its --gpu-config" if configured else "--mig-strategy mixed"
-    return (
-        "The yard's MIG strategy is none, so it offers neither these parts nor their GPUs: "
-        f"`gpuyard down --keep`, then `gpuyard up` {how}"
-    )
+    if configured:
+        how = "`gpuyard down --keep`, then `gpuyard up` with flags.migStrategy: mixed in its --gpu-config"
+    else:
+        how = "`gpuyard down --keep && gpuyard up --mig-strategy mixed`"
+    return f"The yard's MIG strategy is none, so it offers neither these parts nor their GPUs: {how}"
 
 
 async def plan(
