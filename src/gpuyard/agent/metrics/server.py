@@ -112,6 +112,7 @@ class MetricsServer:
             reader, writer = await asyncio.open_connection(sock=connection, limit=_MOST_HEAD_BYTES)
         except OSError:
             return
+        is_sent = False
         try:
             async with asyncio.timeout(self._limit_s):
                 head = await reader.readuntil(b"\r\n\r\n")
@@ -120,11 +121,14 @@ class MetricsServer:
                 writer.write(await self._response(head))
                 writer.close()
                 await writer.wait_closed()
+                is_sent = True
         except (TimeoutError, OSError, asyncio.IncompleteReadError, asyncio.LimitOverrunError):
             pass  # Nobody who is worth an answer.
         finally:
-            # Not by close, which waits without end for whoever doesn't read.
-            writer.transport.abort()
+            # Not by close, which waits without end for whoever doesn't read. A transport that sent the last
+            # part of what waited has no loop any more, and fails here.
+            if not is_sent:
+                writer.transport.abort()
 
     async def _response(self, head: bytes) -> bytes:
         words = head.split(b"\r\n", 1)[0].split(b" ")

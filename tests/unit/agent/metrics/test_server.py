@@ -1,4 +1,5 @@
 import asyncio
+import gc
 import os
 import resource
 import socket as socketlib
@@ -99,6 +100,21 @@ async def test_who_does_not_read_the_answer_costs_nothing_for_long(tmp_path: Pat
     await until_async(lambda: len(os.listdir("/proc/self/fd")) == before + 1, "the server has closed its end")
     writer.close()
     await server.close()
+
+
+async def test_an_answer_in_several_parts_leaves_no_error(tmp_path: Path) -> None:
+    found: list[str] = []
+    asyncio.get_running_loop().set_exception_handler(lambda _, about: found.append(about["message"]))
+
+    async def large() -> str:
+        return "up 1\n" * 500_000
+
+    server = MetricsServer(large)
+    await server.listen(tmp_path / "metrics.sock")
+    answer = await ask(tmp_path / "metrics.sock", b"GET /metrics HTTP/1.1\r\n\r\n")
+    await server.close()
+    gc.collect()
+    assert len(answer) > 2_500_000 and found == []
 
 
 async def test_without_descriptors_it_says_so_once_and_answers_later(
