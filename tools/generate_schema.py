@@ -21,7 +21,8 @@ from typing import Any
 TARGET = Path(__file__).resolve().parent.parent / "src/gpuyard/local/objects/kinds"
 ROOTS = (
     "core.v1.Binding", "core.v1.ConfigMap", "core.v1.Event", "core.v1.Namespace", "core.v1.Node",
-    "core.v1.Pod", "core.v1.Secret", "core.v1.Service", "core.v1.ServiceAccount", "batch.v1.Job",
+    "core.v1.PersistentVolume", "core.v1.PersistentVolumeClaim", "core.v1.Pod", "core.v1.Secret",
+    "core.v1.Service", "core.v1.ServiceAccount", "storage.v1.StorageClass", "batch.v1.Job",
     "coordination.v1.Lease", "policy.v1.Eviction", "scheduling.v1.PriorityClass", "meta.v1.DeleteOptions",
     "meta.v1.ListMeta", "meta.v1.Status", "authorization.v1.SelfSubjectAccessReview",
     "authorization.v1.SelfSubjectRulesReview", "authentication.v1.SelfSubjectReview",
@@ -41,7 +42,8 @@ INT64 = {
 FIELD_TYPES = {
     "ConfigMap.binaryData": "{d", "Secret.data": "{d", "PodSpec.overhead": "{q", "UserInfo.extra": "{[s",
     "ResourceRequirements.limits": "{q", "ResourceRequirements.requests": "{q",
-    "VolumeResourceRequirements.limits": "{q",
+    "PersistentVolumeClaimStatus.allocatedResources": "{q", "PersistentVolumeClaimStatus.capacity": "{q",
+    "PersistentVolumeSpec.capacity": "{q", "VolumeResourceRequirements.limits": "{q",
     "VolumeResourceRequirements.requests": "{q", "NodeStatus.allocatable": "{q", "NodeStatus.capacity": "{q",
     "ContainerStatus.allocatedResources": "{q", "PodStatus.allocatedResources": "{q",
 }  # fmt: skip
@@ -71,6 +73,7 @@ PATCH = {
     "core.v1.ServiceAccount": {"secrets": "name"},
     "core.v1.ServiceSpec": {"ports": "port"},
     "core.v1.ServiceStatus": {"conditions": "type"},
+    "core.v1.PersistentVolumeClaimStatus": {"conditions": "type"},
     "batch.v1.JobStatus": {"conditions": "type"},
 }  # fmt: skip
 

@@ -16,6 +16,7 @@ from gpuyard.client.events import EventRecorder
 from gpuyard.client.informer import Informer
 from gpuyard.kube.conditions import find_condition, with_condition
 from gpuyard.kube.objects import PODS, Manifest, ObjectKey, key_of
+from gpuyard.kube.storage import claims_of
 from gpuyard.kube.timestamps import format_time
 from gpuyard.scheduling.decide import decide, decide_gang, order
 from gpuyard.scheduling.requests import Gang, PodRequest
@@ -50,11 +51,19 @@ class Scheduler:
     others. A pod counts as bound from the decision on, until the binding is seen or has failed.
     """
 
-    def __init__(self, api: KubeApi, clock: Callable[[], datetime], nodes: Informer, pods: Informer) -> None:
+    def __init__(
+        self,
+        api: KubeApi,
+        clock: Callable[[], datetime],
+        nodes: Informer,
+        pods: Informer,
+        claims: Informer,
+    ) -> None:
         self._api = api
         self._clock = clock
-        self._informers = (nodes, pods)
+        self._informers = (nodes, pods, claims)
         self._pods = pods
+        self._claims = claims
         self._supervisor = pods.supervisor
         self._events = EventRecorder(api, NAME, clock)
         self._nodes: dict[str, NodeState] = {}
@@ -70,6 +79,7 @@ class Scheduler:
         self._writes = asyncio.Semaphore(_WRITES_AT_ONCE)
         nodes.add_handler(self._on_node)
         pods.add_handler(self._on_pod)
+        claims.add_handler(lambda _old, _new: self._retry_all())
 
     async def run(self) -> None:
         """Schedules until cancelled. The informers must be running."""
@@ -169,6 +179,8 @@ class Scheduler:
 
         Of a gang that isn't complete nothing is said: its pods are being made.
         """
+        if unready := _unready_claim(self._pending[members[0].key].pod, self._claims.objects):
+            return {}, unready
         gang = members[0].gang
         if gang is None:
             decision = decide(members[0], snapshot)
@@ -270,6 +282,26 @@ def _of_its_types(parsed: Parsed) -> Parsed:
         if not isinstance(parsed.labels, Mapping):
             raise TypeError(f"{parsed.labels!r} are no labels")
     return parsed
+
+
+def _unready_claim(pod: Manifest, claims: Mapping[ObjectKey, Manifest]) -> str:
+    """What is to be said of a claim of the pod's that isn't there or isn't bound; empty for none.
+
+    In kube-scheduler's words (`volumebinding`), which `explain` reads.
+    """
+    namespace = key_of(pod).namespace
+    for name in claims_of(pod["spec"]):
+        claim = claims.get(ObjectKey(namespace, name))
+        if claim is None:
+            return f'persistentvolumeclaim "{name}" not found'
+        if "deletionTimestamp" in claim["metadata"]:
+            return f'persistentvolumeclaim "{name}" is being deleted'
+        phase = (claim.get("status") or {}).get("phase")
+        if phase == "Lost":
+            return f'persistentvolumeclaim "{name}" bound to non-existent persistentvolume'
+        if phase != "Bound":
+            return "pod has unbound immediate PersistentVolumeClaims"
+    return ""
 
 
 def _is_waiting(pod: Manifest) -> bool:

@@ -59,6 +59,12 @@ class Selector:
 
     requirements: tuple[Requirement, ...] = ()
 
+    @classmethod
+    def of(cls, raw: Mapping[str, Any]) -> Selector:
+        """From a `LabelSelector`."""
+        same = (Requirement(key, "In", (value,)) for key, value in (raw.get("matchLabels") or {}).items())
+        return cls((*same, *requirements_of(raw.get("matchExpressions") or ())))
+
     def matches(self, labels: Mapping[str, str]) -> bool:
         """Whether these labels satisfy every requirement."""
         return all(r.matches(labels) for r in self.requirements)

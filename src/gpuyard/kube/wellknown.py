@@ -98,6 +98,8 @@ ANNOTATION_CONTAINERS = "gpuyard.io/containers"
 
 #: A pod with this runtime class and image is a process of the yard's host. No cluster has them,
 #: so a real API server refuses such a pod instead of pulling something by that name.
+STORAGE_CLASS_FOLDER = "gpuyard-folder"
+PROVISIONER_FOLDER = "gpuyard.io/folder"
 RUNTIME_CLASS_PROCESS = "gpuyard-process"
 IMAGE_PROCESS = "gpuyard.io/host-process"
 

@@ -84,6 +84,11 @@ class YardPaths:
         return self.data_dir / "hosts"
 
     @property
+    def volumes_dir(self) -> Path:
+        """One folder per PersistentVolume that was made for a claim."""
+        return self.data_dir / "volumes"
+
+    @property
     def device_checkpoint(self) -> Path:
         """Which container has which devices."""
         return self.data_dir / "devices.json"
@@ -152,6 +157,7 @@ class YardPaths:
             self.pki_dir,
             self.pods_dir,
             self.snapshots_dir,
+            self.volumes_dir,
             *runtime,
             self.pod_resources_socket.parent,
         ):

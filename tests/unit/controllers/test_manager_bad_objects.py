@@ -29,6 +29,7 @@ from gpuyard.kube.objects import (
     LEASES,
     NAMESPACES,
     NODES,
+    PERSISTENT_VOLUME_CLAIMS,
     PODS,
     PRIORITY_CLASSES,
     SECRETS,
@@ -131,7 +132,8 @@ class _Loops:
         self.informers = {r: Informer(api, r, supervisor=self.supervisor) for r in resources}
         self.expiry = EventExpiry(api, utc_now, self.supervisor)
         manager = ControllerManager(api, utc_now, self.informers, resources, self.supervisor)
-        scheduler = Scheduler(api, utc_now, self.informers[NODES], self.informers[PODS])
+        needed = (NODES, PODS, PERSISTENT_VOLUME_CLAIMS)
+        scheduler = Scheduler(api, utc_now, *(self.informers[each] for each in needed))
         self.ended = asyncio.Event()
         self._bound: asyncio.Queue[ObjectKey] = asyncio.Queue()
         self.informers[PODS].add_handler(self._on_pod)

@@ -16,7 +16,17 @@ from gpuyard.client.api import WatchEvent
 from gpuyard.client.informer import Informer
 from gpuyard.controllers.scheduler import Scheduler
 from gpuyard.kube.conditions import find_condition
-from gpuyard.kube.objects import EVENTS, NAMESPACES, NODES, PODS, PRIORITY_CLASSES, Manifest, Resource, key_of
+from gpuyard.kube.objects import (
+    EVENTS,
+    NAMESPACES,
+    NODES,
+    PERSISTENT_VOLUME_CLAIMS,
+    PODS,
+    PRIORITY_CLASSES,
+    Manifest,
+    Resource,
+    key_of,
+)
 from gpuyard.local.objects.kinds.served import yard_kinds
 from gpuyard.local.objects.verbs import ObjectApi
 from gpuyard.local.store import Change, Store
@@ -153,9 +163,10 @@ async def idle(tmp_path: Path) -> AsyncIterator[Yard]:
 
 @contextlib.asynccontextmanager
 async def scheduling(yard: Yard) -> AsyncIterator[None]:
-    nodes, pods = Informer(yard.api, NODES), Informer(yard.api, PODS)
-    scheduler = Scheduler(yard.api, clock, nodes, pods)
-    tasks = [asyncio.create_task(part.run()) for part in (nodes, pods, scheduler)]
+    informers = [Informer(yard.api, each) for each in (NODES, PODS, PERSISTENT_VOLUME_CLAIMS)]
+    scheduler = Scheduler(yard.api, clock, *informers)
+    runs = [*(each.run for each in informers), scheduler.run]
+    tasks = [asyncio.create_task(run()) for run in runs]
     try:
         yield
     finally:
@@ -429,10 +440,10 @@ async def test_a_round_that_fails_loses_no_pod(idle: Yard, monkeypatch: pytest.M
     monkeypatch.setattr("gpuyard.client.supervision._RETRY_S", 0.001)
     await idle.add_node("n1")
     await idle.add_pod("p", 2)
-    nodes, pods = Informer(idle.api, NODES), Informer(idle.api, PODS)
-    scheduler = Scheduler(idle.api, clock, nodes, pods)
-    keeping = nodes.supervisor.keep("scheduler", scheduler.run)
-    tasks = [asyncio.create_task(part) for part in (nodes.run(), pods.run(), keeping)]
+    informers = [Informer(idle.api, each) for each in (NODES, PODS, PERSISTENT_VOLUME_CLAIMS)]
+    scheduler = Scheduler(idle.api, clock, *informers)
+    keeping = informers[0].supervisor.keep("scheduler", scheduler.run)
+    tasks = [asyncio.create_task(part) for part in (*(each.run() for each in informers), keeping)]
     await idle.bound("p")
     for task in tasks:
         task.cancel()

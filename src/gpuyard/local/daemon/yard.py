@@ -31,7 +31,16 @@ from gpuyard.controllers.manager import FOLLOWED, ControllerManager
 from gpuyard.controllers.scheduler import Scheduler
 from gpuyard.controllers.watched_time import WatchedTime
 from gpuyard.devices.gpu_locks import GpuLocks, find_lock_folder
-from gpuyard.kube.objects import CONFIG_MAPS, JOBS, NODES, PODS, SECRETS, ObjectKey, Resource
+from gpuyard.kube.objects import (
+    CONFIG_MAPS,
+    JOBS,
+    NODES,
+    PERSISTENT_VOLUME_CLAIMS,
+    PODS,
+    SECRETS,
+    ObjectKey,
+    Resource,
+)
 from gpuyard.kube.wellknown import ANNOTATION_NO_GPUS
 from gpuyard.local.daemon.agent_process import AgentProcess
 from gpuyard.local.daemon.metrics import read_metrics
@@ -39,6 +48,8 @@ from gpuyard.local.daemon.parts import Parts
 from gpuyard.local.daemon.readiness import Readiness
 from gpuyard.local.daemon.runtime_folder import RuntimeFolder
 from gpuyard.local.daemon.snapshots import Snapshots
+from gpuyard.local.daemon.volumes import FOLLOWED as VOLUMES_FOLLOWED
+from gpuyard.local.daemon.volumes import VolumeController
 from gpuyard.local.http.app import ApiApp
 from gpuyard.local.http.server.certificates import Pki
 from gpuyard.local.http.server.credentials import load_or_make_token, write_kubeconfig
@@ -134,7 +145,7 @@ class Yard:
                 await api.patch(NODES, self.node, former)
             runtime = await Runtimes.open(self._paths.runtime_dir.name, search_path, utc_now, podman=podman)
             supervisor = Supervisor(EventRecorder(api, "gpuyard", utc_now, host=self.node))
-            followed = (*FOLLOWED, CONFIG_MAPS, SECRETS)
+            followed = (*FOLLOWED, *VOLUMES_FOLLOWED, CONFIG_MAPS, SECRETS)
             running.set_aside = await _name_set_aside(store, api, supervisor)
             informers = {r: Informer(api, r, supervisor=supervisor) for r in followed}
             kubelet = Kubelet(
@@ -241,13 +252,17 @@ class Yard:
             watched=watched,
         )
         snapshots = Snapshots(self._paths.snapshots_dir, informers[JOBS])
-        scheduler = Scheduler(api, utc_now, informers[NODES], informers[PODS])
+        volumes = VolumeController(api, utc_now, informers, self._paths.volumes_dir)
+        scheduler = Scheduler(
+            api, utc_now, informers[NODES], informers[PODS], informers[PERSISTENT_VOLUME_CLAIMS]
+        )
         parts.run(supervisor.run(), "supervisor")
         for resource, informer in informers.items():
             name = f"informer-{resource.plural}"
             parts.run(supervisor.keep(name, informer.run), name)
         parts.run(controllers.run(), "controllers")
         parts.run(supervisor.keep("snapshots", snapshots.run), "snapshots")
+        parts.run(supervisor.keep("volumes", volumes.run), "volumes")
         parts.run(supervisor.keep("scheduler", scheduler.run), "scheduler")
         parts.run(supervisor.keep("kubelet", kubelet.run), "kubelet")
 

@@ -54,6 +54,7 @@ async def start_container(
     allocation: ContainerAllocation,
     master_port: int,
     image: PodmanImage | None,
+    elsewhere: Mapping[str, Path],
 ) -> Container:
     """Starts one container of a pod.
 
@@ -69,6 +70,7 @@ async def start_container(
         allocation: its devices.
         master_port: the pod's.
         image: that podman has; None for a process of the host.
+        elsewhere: folders of the pod's volumes that aren't its own, by the volume's name.
 
     Raises:
         ContainerConfigError: a ConfigMap or the like isn't there (yet), or it would run as root and mustn't.
@@ -86,8 +88,10 @@ async def start_container(
     hidden = _what_is_hidden(context)
     environment = compose(ground, allocation.envs, own, master_port, **hidden) | dict(edits.env)
     folder = PodFolder(context.pods_dir / uid_of(pod))
-    volumes = container_volumes(pod["spec"], container, folder.volumes, can_mount=applied.mounts)
+    volumes = container_volumes(pod["spec"], container, folder.volumes, elsewhere, can_mount=applied.mounts)
     for mount in volumes.mounts:
+        if mount.host_path.parent != folder.volumes:
+            continue
         await asyncio.to_thread(folder.make_volume, mount.host_path.name)
     plugins = (Mount(Path(m.host_path), m.container_path, m.read_only) for m in allocation.mounts)
     mounts = [*plugins, *edits.mounts, *_hosts_mount(context, pod), *volumes.mounts]

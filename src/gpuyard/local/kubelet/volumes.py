@@ -1,7 +1,8 @@
-"""Volumes of a pod: emptyDir, in memory as /dev/shm or as a folder of the pod's own, and ConfigMaps.
+"""Volumes of a pod: emptyDir, in memory as /dev/shm or as a folder of the pod's own, ConfigMaps, claims and
+folders of the host.
 
-Source: kubernetes `pkg/volume/configmap/configmap.go`. A cluster's kubelet also brings later changes of a
-ConfigMap in; here a pod keeps what there was when it started.
+Sources: kubernetes `pkg/volume/configmap/configmap.go`, `pkg/volume/hostpath/host_path.go`. A cluster's
+kubelet also brings later changes of a ConfigMap in; here a pod keeps what there was when it started.
 """
 
 from __future__ import annotations
@@ -15,7 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from gpuyard import errors
-from gpuyard.kube.objects import CONFIG_MAPS, Manifest, key_of
+from gpuyard.kube.objects import CONFIG_MAPS, PERSISTENT_VOLUME_CLAIMS, PERSISTENT_VOLUMES, Manifest, key_of
 from gpuyard.kube.quantity import to_int
 from gpuyard.local.kubelet.context import KubeletContext
 from gpuyard.local.kubelet.pod_folders import PodFolder, VolumeFile
@@ -41,14 +42,20 @@ class ContainerVolumes:
 
 
 def container_volumes(
-    pod_spec: Mapping[str, Any], container: Mapping[str, Any], folder: Path, *, can_mount: bool
+    pod_spec: Mapping[str, Any],
+    container: Mapping[str, Any],
+    folder: Path,
+    elsewhere: Mapping[str, Path],
+    *,
+    can_mount: bool,
 ) -> ContainerVolumes:
     """The mounts of a container.
 
     Args:
         pod_spec: with the volumes.
         container: with the mounts.
-        folder: where the pod's volumes are, each under its name.
+        folder: where the pod's own volumes are, each under its name.
+        elsewhere: the folders of its other volumes, by name.
         can_mount: whether containers have mount namespaces.
 
     Raises:
@@ -70,15 +77,62 @@ def container_volumes(
         if not can_mount:
             raise errors.StartError(
                 f"volume {mount['name']} can't be mounted at {target}: this host has no isolation",
-                remedy="install bubblewrap, or use a folder of the host",
+                remedy="install bubblewrap and restart the yard, or leave the volume out and use a folder of "
+                "the host by its own path",
             )
-        read_only = bool(mount.get("readOnly")) or "configMap" in volume
-        mounts.append(Mount(folder / mount["name"], target, read_only))
+        claim = volume.get("persistentVolumeClaim") or {}
+        read_only = bool(mount.get("readOnly")) or bool(claim.get("readOnly")) or "configMap" in volume
+        source = elsewhere.get(mount["name"]) or folder / mount["name"]
+        mounts.append(Mount(source, target, read_only))
     # A mount would hide what was mounted below it before.
     return ContainerVolumes(tuple(sorted(mounts, key=lambda m: m.container_path)), shm_bytes, has_shm)
 
 
-async def write_config_maps(context: KubeletContext, pod: Manifest, folder: PodFolder) -> None:
+async def set_up_volumes(context: KubeletContext, pod: Manifest, folder: PodFolder) -> dict[str, Path]:
+    """Makes a pod's volumes ready; the folders of those that aren't its own, by name.
+
+    Raises:
+        MountError: what a volume names isn't there (yet), or can't be written.
+    """
+    await _write_config_maps(context, pod, folder)
+    found: dict[str, Path] = {}
+    for volume in pod["spec"].get("volumes") or ():
+        source = volume.get("hostPath")
+        if claim := volume.get("persistentVolumeClaim"):
+            source = await _claimed(context, volume, claim["claimName"], key_of(pod).namespace)
+        if source is not None:
+            found[volume["name"]] = await asyncio.to_thread(_host_folder, volume, source)
+    return found
+
+
+async def _claimed(
+    context: KubeletContext, volume: Mapping[str, Any], claim_name: str, namespace: str
+) -> Mapping[str, Any]:
+    """The folder that the claim's volume is."""
+    try:
+        claim = await context.api.get(PERSISTENT_VOLUME_CLAIMS, claim_name, namespace)
+        if (claim.get("status") or {}).get("phase") != "Bound":
+            raise _failed(volume, f'persistentvolumeclaim "{claim_name}" is not bound')
+        found = await context.api.get(PERSISTENT_VOLUMES, claim["spec"]["volumeName"])
+    except errors.NotFound as error:
+        raise _failed(volume, error.message) from error
+    source: Mapping[str, Any] = found["spec"]["hostPath"]
+    return source
+
+
+def _host_folder(volume: Mapping[str, Any], source: Mapping[str, Any]) -> Path:
+    path = Path(source["path"])
+    try:
+        if source.get("type") == "DirectoryOrCreate":
+            path.mkdir(mode=0o755, parents=True, exist_ok=True)
+        if path.is_dir():
+            return path
+    except OSError as error:
+        raise _failed(volume, f"{path}: {error.strerror}") from error
+    raise _failed(volume, f"hostPath type check failed: {path} is not a directory")
+
+
+async def _write_config_maps(context: KubeletContext, pod: Manifest, folder: PodFolder) -> None:
     """Writes a pod's volumes with what a ConfigMap holds: files in its folder, once, before its first start.
 
     Raises:

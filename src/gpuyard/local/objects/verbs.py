@@ -12,7 +12,17 @@ import orjson
 
 from gpuyard import errors
 from gpuyard.client.api import ObjectList, PatchType, Propagation, WatchEvent
-from gpuyard.kube.objects import NAMESPACES, PODS, PRIORITY_CLASSES, Manifest, ObjectKey, Resource
+from gpuyard.kube.objects import (
+    NAMESPACES,
+    PODS,
+    PRIORITY_CLASSES,
+    STORAGE_CLASSES,
+    Manifest,
+    ObjectKey,
+    Resource,
+)
+from gpuyard.kube.storage import DEFAULT_CLASS
+from gpuyard.kube.wellknown import PROVISIONER_FOLDER, STORAGE_CLASS_FOLDER
 from gpuyard.local.objects.admission import DEFAULT, WriteOptions, admit_body
 from gpuyard.local.objects.deletion import DeleteOptions, parse_delete_options
 from gpuyard.local.objects.kinds.kind import KindSpec, Subresource
@@ -36,6 +46,12 @@ _SYSTEM_CLASSES = {
         2_000_001_000,
         "Used for system critical pods that must not be moved from their current node.",
     ),
+}
+
+#: Its folders are below the yard's own.
+_FOLDER_CLASS: Manifest = {
+    "metadata": {"name": STORAGE_CLASS_FOLDER, "annotations": {DEFAULT_CLASS: "true"}},
+    "provisioner": PROVISIONER_FOLDER,
 }
 
 
@@ -75,6 +91,7 @@ class ObjectApi:
             for name, (value, description) in _SYSTEM_CLASSES.items()
         ]
         wanted += [(PRIORITY_CLASSES, manifest) for manifest in priority_classes()]
+        wanted.append((STORAGE_CLASSES, _FOLDER_CLASS))
         for resource, manifest in wanted:
             key = ObjectKey("", manifest["metadata"]["name"])
             if self.store.get(resource.qualified, key) is None:

@@ -13,7 +13,8 @@ from weakref import WeakValueDictionary
 import orjson
 
 from gpuyard import errors
-from gpuyard.kube.objects import NAMESPACES, PRIORITY_CLASSES, Manifest, ObjectKey
+from gpuyard.kube.objects import NAMESPACES, PRIORITY_CLASSES, STORAGE_CLASSES, Manifest, ObjectKey
+from gpuyard.kube.storage import is_default_class
 from gpuyard.kube.timestamps import format_time
 from gpuyard.local.objects import metadata as meta
 from gpuyard.local.objects.admission import DEFAULT, WriteOptions, admit_change, check_rules, decode
@@ -55,7 +56,9 @@ class Writer:
         self._locks: WeakValueDictionary[tuple[str, ObjectKey], asyncio.Lock] = WeakValueDictionary()
         #: Namespaces whose deletion is on its way to disk: creates that come later must not overtake it.
         self._terminating: set[str] = set()
-        self._context = CreateContext(self._priority_class, self._default_priority_class, no_images)
+        self._context = CreateContext(
+            self._priority_class, self._default_priority_class, self._default_storage_class, no_images
+        )
 
     def stored(self, spec: KindSpec, key: ObjectKey) -> Stored:
         """The object as committed.
@@ -228,6 +231,13 @@ class Writer:
         # An odd one that an older release stored must not keep every pod from being made.
         whole = [c for c in defaults if isinstance(c.get("value"), int)]
         return min(whole, key=lambda c: int(c["value"]), default=None)
+
+    def _default_storage_class(self) -> str:
+        items, _ = self._store.list(STORAGE_CLASSES.qualified, None)
+        defaults = [c["metadata"] for c in (orjson.loads(i.value) for i in items) if is_default_class(c)]
+        # As in Kubernetes: the newest, so that a new one needn't be made together with the old one's end.
+        newest = max(defaults, key=lambda metadata: str(metadata["creationTimestamp"]), default=None)
+        return str(newest["name"]) if newest else ""
 
     async def _insert(self, spec: KindSpec, manifest: Manifest, options: WriteOptions) -> bytes:
         metadata = manifest["metadata"]

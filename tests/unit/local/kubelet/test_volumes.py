@@ -23,10 +23,12 @@ def _mounts(*mounts: dict[str, Any]) -> dict[str, Any]:
 
 def test_shm() -> None:
     container = _mounts({"name": "shm", "mountPath": "/dev/shm/"})
-    assert container_volumes(SPEC, container, Path("/v"), can_mount=True) == ContainerVolumes(
+    assert container_volumes(SPEC, container, Path("/v"), {}, can_mount=True) == ContainerVolumes(
         (), 1 << 30, has_shm=True
     )
-    assert container_volumes(SPEC, container, Path("/v"), can_mount=False) == ContainerVolumes(has_shm=True)
+    assert container_volumes(SPEC, container, Path("/v"), {}, can_mount=False) == ContainerVolumes(
+        has_shm=True
+    )
 
 
 def test_folders_outer_first() -> None:
@@ -34,7 +36,7 @@ def test_folders_outer_first() -> None:
         {"name": "shm", "mountPath": "/tmp/a/b", "readOnly": True},
         {"name": "data", "mountPath": "/tmp/a"},
     )
-    assert container_volumes(SPEC, container, Path("/v"), can_mount=True).mounts == (
+    assert container_volumes(SPEC, container, Path("/v"), {}, can_mount=True).mounts == (
         Mount(Path("/v/data"), "/tmp/a"),
         Mount(Path("/v/shm"), "/tmp/a/b", read_only=True),
     )
@@ -43,8 +45,8 @@ def test_folders_outer_first() -> None:
 def test_nothing_can_be_mounted() -> None:
     container = _mounts({"name": "data", "mountPath": "/data"})
     with pytest.raises(errors.StartError, match="volume data can't be mounted at /data"):
-        container_volumes(SPEC, container, Path("/v"), can_mount=False)
+        container_volumes(SPEC, container, Path("/v"), {}, can_mount=False)
 
 
 def test_none() -> None:
-    assert container_volumes({}, {"name": "main"}, Path("/v"), can_mount=False) == ContainerVolumes()
+    assert container_volumes({}, {"name": "main"}, Path("/v"), {}, can_mount=False) == ContainerVolumes()

@@ -6,8 +6,9 @@ import asyncio
 import dataclasses
 import logging
 import signal
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import suppress
+from pathlib import Path
 from typing import Any, Literal
 
 from gpuyard import errors
@@ -26,7 +27,7 @@ from gpuyard.local.kubelet.pods.rejection import Rejection, refused_by_devices
 from gpuyard.local.kubelet.pods.reservation import Reservation
 from gpuyard.local.kubelet.pods.status import ContainerView, device_health, pod_status, rejected_status
 from gpuyard.local.kubelet.pods.writer import PodWriter
-from gpuyard.local.kubelet.volumes import write_config_maps
+from gpuyard.local.kubelet.volumes import set_up_volumes
 from gpuyard.local.runtime.container import Container
 from gpuyard.local.runtime.values import Exit, ExitReason
 from gpuyard.workloads.stopping import StopOptions
@@ -70,7 +71,8 @@ class PodWorker:
         self._ended_by: Rejection | None = None
         self.is_removed = False
         self._admitted = self._annotated = False
-        self._mounted = False
+        #: Folders of its volumes elsewhere; None as long as its volumes aren't set up.
+        self._elsewhere: Mapping[str, Path] | None = None
         self._wake = asyncio.Event()
         self._group = asyncio.TaskGroup()
 
@@ -228,11 +230,11 @@ class PodWorker:
         return bool(self.pod["spec"].get("runtimeClassName") == RUNTIME_CLASS_PROCESS)
 
     async def _mount(self, due: Sequence[ContainerState]) -> bool:
-        """Writes the pod's volumes before anything of it starts; False when these starts have to wait."""
-        if self._mounted:
+        """Sets the pod's volumes up before anything of it starts; False when these starts have to wait."""
+        if self._elsewhere is not None:
             return True
         try:
-            await write_config_maps(self._context, self.pod, self._folder)
+            self._elsewhere = await set_up_volumes(self._context, self.pod, self._folder)
         except errors.MountError as error:
             self._tell("Warning", "FailedMount", error.message)
             # On a full disk there may be no room for an event.
@@ -241,7 +243,6 @@ class PodWorker:
                 state.obstacle = ("ContainerCreating", unwritten)
                 state.not_before_s = self._now_s() + self._context.back_off.obstacle_s
             return False
-        self._mounted = True
         return True
 
     async def _start(self, state: ContainerState) -> None:
@@ -252,7 +253,10 @@ class PodWorker:
         try:
             allocation = await self._reservation.devices_of(state)
             port, image = self._reservation.master_port, state.pull.image
-            container = await start_container(context, self.pod, state.spec, attempt, allocation, port, image)
+            elsewhere = self._elsewhere or {}
+            container = await start_container(
+                context, self.pod, state.spec, attempt, allocation, port, image, elsewhere
+            )
         except errors.StartError as error:
             state.begin(None, context.clock(), self._now_s())
             self._tell("Warning", "Failed", f"Error: {error.message}")

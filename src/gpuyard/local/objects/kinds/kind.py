@@ -82,11 +82,13 @@ class CreateContext:
     """What a kind may ask the rest of the API while an object of it is being created.
 
     Attributes:
+        default_storage_class: name of the class of claims that name none; empty where there is none.
         no_images: why this yard can't run images, empty when it can.
     """
 
     priority_class: Callable[[str], Manifest | None] = lambda _name: None
     default_priority_class: Callable[[], Manifest | None] = lambda: None
+    default_storage_class: Callable[[], str] = lambda: ""
     no_images: Callable[[], str] = lambda: ""
 
 

@@ -12,6 +12,7 @@ from gpuyard.local.objects.kinds.pod import POD
 from gpuyard.local.objects.kinds.priority_class import PRIORITY_CLASS
 from gpuyard.local.objects.kinds.registry import Kinds
 from gpuyard.local.objects.kinds.service import SERVICE
+from gpuyard.local.objects.kinds.storage import PERSISTENT_VOLUME, PERSISTENT_VOLUME_CLAIM, STORAGE_CLASS
 
 
 def yard_kinds() -> Kinds:
@@ -22,6 +23,8 @@ def yard_kinds() -> Kinds:
             EVENT,
             NAMESPACE,
             NODE,
+            PERSISTENT_VOLUME,
+            PERSISTENT_VOLUME_CLAIM,
             POD,
             SECRET,
             SERVICE,
@@ -29,5 +32,6 @@ def yard_kinds() -> Kinds:
             JOB,
             LEASE,
             PRIORITY_CLASS,
+            STORAGE_CLASS,
         )
     )

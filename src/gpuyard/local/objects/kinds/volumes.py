@@ -6,13 +6,23 @@ Sources: kubernetes `pkg/apis/core/v1/defaults.go`, `pkg/apis/core/validation` (
 from __future__ import annotations
 
 import posixpath
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
-from gpuyard.local.objects.kinds.fields import check_label_name, duplicate, forbidden, invalid, required
+from gpuyard.local.objects.kinds.fields import (
+    check_label_name,
+    duplicate,
+    forbidden,
+    invalid,
+    required,
+    unsupported,
+)
 from gpuyard.local.objects.kinds.kind import FieldError
 
 _USUAL_MODE = 0o644
+_HOST_PATH_TYPES = (
+    "BlockDevice", "CharDevice", "Directory", "DirectoryOrCreate", "File", "FileOrCreate", "Socket",
+)  # fmt: skip
 _MODE_RULE = "must be a number between 0 and 0777 (octal), both inclusive"
 
 
@@ -22,6 +32,26 @@ def default_volume(volume: dict[str, Any]) -> None:
         volume["emptyDir"] = {}
     if (source := volume.get("configMap")) is not None:
         source.setdefault("defaultMode", _USUAL_MODE)
+    if (source := volume.get("hostPath")) is not None:
+        default_host_path(source)
+
+
+def default_host_path(source: dict[str, Any]) -> None:
+    """Fills in, in place, what Kubernetes does."""
+    source.setdefault("type", "")
+
+
+def validate_host_path(path: str, source: Mapping[str, Any]) -> list[FieldError]:
+    """A path without a way back, and a type that there is."""
+    found: list[FieldError] = []
+    target, kind = source.get("path", ""), source.get("type", "")
+    if not target:
+        found.append(required(f"{path}.path"))
+    if ".." in target.split("/"):
+        found.append(invalid(f"{path}.path", target, "must not contain '..'"))
+    if kind and kind not in _HOST_PATH_TYPES:
+        found.append(unsupported(f"{path}.type", kind, _HOST_PATH_TYPES))
+    return found
 
 
 def validate_volumes(path: str, volumes: list[dict[str, Any]]) -> tuple[list[FieldError], set[str]]:
@@ -34,12 +64,17 @@ def validate_volumes(path: str, volumes: list[dict[str, Any]]) -> tuple[list[Fie
         if name and name in names:
             found.append(duplicate(f"{place}.name", name))
         names.add(name)
-        if "configMap" in volume:
-            if "emptyDir" in volume:
-                found.append(forbidden(f"{place}.configMap", "may not specify more than 1 volume type"))
-            else:
-                found += _validate_config_map(f"{place}.configMap", volume["configMap"])
+        sources = [kind for kind in _SOURCES if kind in volume]
+        found += [
+            forbidden(f"{place}.{kind}", "may not specify more than 1 volume type") for kind in sources[1:]
+        ]
+        if sources and (validate := _SOURCES[sources[0]]):
+            found += validate(f"{place}.{sources[0]}", volume[sources[0]])
     return found, names
+
+
+def _validate_claim(path: str, source: Mapping[str, Any]) -> list[FieldError]:
+    return [] if source.get("claimName") else [required(f"{path}.claimName")]
 
 
 def _validate_config_map(path: str, source: Mapping[str, Any]) -> list[FieldError]:
@@ -70,3 +105,12 @@ def _validate_path(path: str, target: str) -> list[FieldError]:
 
 def _validate_mode(path: str, mode: int | None) -> list[FieldError]:
     return [] if mode is None or 0 <= mode <= 0o777 else [invalid(path, mode, _MODE_RULE)]
+
+
+#: The kinds of volumes that there are, in Kubernetes' order of looking at them.
+_SOURCES: Mapping[str, Callable[[str, Mapping[str, Any]], list[FieldError]] | None] = {
+    "emptyDir": None,
+    "hostPath": validate_host_path,
+    "configMap": _validate_config_map,
+    "persistentVolumeClaim": _validate_claim,
+}

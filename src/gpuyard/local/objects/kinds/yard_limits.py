@@ -52,6 +52,8 @@ _CONTAINER_FIELDS = {
     "stdinOnce": "this yard attaches no standard input",
     "tty": "this yard attaches no terminals",
 }
+#: Types of host paths that are folders; without a type it is what is there.
+HOST_FOLDERS = ("", "Directory", "DirectoryOrCreate")
 _MOUNT_FIELDS = ("subPath", "subPathExpr", "mountPropagation", "recursiveReadOnly")
 
 
@@ -143,17 +145,19 @@ def _only_one_node(path: str, spec: Mapping[str, Any]) -> list[FieldError]:
 
 
 def _volume_limits(path: str, volume: Mapping[str, Any]) -> list[FieldError]:
-    others = sorted(volume.keys() - {"name", "emptyDir", "configMap"})
+    others = sorted(volume.keys() - {"name", "emptyDir", "configMap", "hostPath", "persistentVolumeClaim"})
     found = [
         forbidden(
             f"{path}.{name}",
-            "this yard has emptyDir and configMap volumes; a host process sees the host's files itself",
+            "this yard has emptyDir, configMap, hostPath and persistentVolumeClaim volumes",
         )
         for name in others
     ]
     medium = (volume.get("emptyDir") or {}).get("medium", "")
     if medium not in ("", "Memory"):
         found.append(forbidden(f"{path}.emptyDir.medium", "this yard has the media disk (empty) and Memory"))
+    if (volume.get("hostPath") or {}).get("type", "") not in HOST_FOLDERS:
+        found.append(forbidden(f"{path}.hostPath.type", "this yard mounts folders only"))
     return found
 
 

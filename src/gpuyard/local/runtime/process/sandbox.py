@@ -90,7 +90,7 @@ def bubblewrap_args(spec: ContainerSpec, tmp: Path) -> list[str]:
     Raises:
         StartError: a device or mount that this host can't give.
     """
-    args = ["--bind", "/", "/", "--dev", "/dev"]
+    args = [*_root(spec), "--dev", "/dev"]
     if spec.shm_bytes:
         args += ["--size", str(spec.shm_bytes), "--tmpfs", "/dev/shm"]
     for device in spec.devices:
@@ -109,6 +109,24 @@ def bubblewrap_args(spec: ContainerSpec, tmp: Path) -> list[str]:
     for name, value in spec.env.items():
         args += ["--setenv", name, value]
     return args
+
+
+def _root(spec: ContainerSpec) -> list[str]:
+    """The host's root; where mounts want folders that it hasn't, such as /data, one of the container's own
+    with the host's folders in it. Writing into the root itself then reaches nobody."""
+    if not any(_is_missing_at_root(mount.container_path) for mount in spec.mounts):
+        return ["--bind", "/", "/"]
+    args: list[str] = []
+    for entry in sorted(Path("/").iterdir()):
+        if entry.is_symlink():
+            args += ["--symlink", str(entry.readlink()), str(entry)]
+        elif entry.name not in ("dev", "proc"):
+            args += ["--bind-try", str(entry), str(entry)]
+    return args
+
+
+def _is_missing_at_root(target: str) -> bool:
+    return not os.path.lexists(Path("/", *Path(target).parts[1:2]))
 
 
 def check_word_count(setup: Sequence[str], command: Sequence[str]) -> None:
@@ -170,9 +188,9 @@ def _check_mount(source: Path, target: str) -> None:
     if not target.startswith("/"):
         raise errors.StartError(f"a volume can't be mounted at {target!r}: the path isn't absolute")
     # Bubblewrap would make a missing mount point on the host itself.
-    inside = target.startswith(("/tmp/", "/dev/shm/"))
+    inside = target.startswith(("/tmp/", "/dev/shm/")) or _is_missing_at_root(target)
     if not inside and Path(target).is_dir() != source.is_dir():
         raise errors.StartError(
             f"a volume can't be mounted at {target}: there is no such folder on this host",
-            remedy="mount it under /tmp, or make the folder",
+            remedy=f"make the folder (mkdir -p {target}), or mount it below / or /tmp, such as at /data",
         )
