@@ -11,7 +11,6 @@ _CLIENTS_FAULT = "400 or 422 instead of 500, since it is the client's fault"
 UNSERVED: dict[str, str] = {
     "discovery.deployments": "a yard runs pods and Jobs",
     "discovery.cron_jobs": "a yard runs pods and Jobs",
-    "discovery.volume_claims": "pods see the machine's files, or have emptyDir and configMap volumes",
     "discovery.runtime_classes": "the one class, gpuyard-process, isn't an object",
     "discovery.custom_resources": "a yard serves the kinds that the road to a GPU needs",
     "discovery.roles": "a yard has one user",

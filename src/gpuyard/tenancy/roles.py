@@ -88,6 +88,7 @@ def _submitter() -> list[dict[str, Any]]:
         # `stop` ends a run's pods by a deadline.
         _rule([""], ["pods"], ["patch"]),
         _rule([""], ["configmaps", "services"], ["create", "patch", "delete"]),
+        _rule([""], ["persistentvolumeclaims"], ["create", "delete"]),
         # What waits in a queue of Kueue is stopped there.
         _rule(["kueue.x-k8s.io"], ["workloads"], ["patch"]),
     ]

@@ -42,6 +42,7 @@ from gpuyard.workloads.launch import Launch, launch
 from gpuyard.workloads.pod_failure_policy import retry_fields
 from gpuyard.workloads.resolved_run import HostContext, ResolvedRun
 from gpuyard.workloads.spec.run_spec import RunSpec
+from gpuyard.workloads.volumes import claims, mounts, pod_volumes
 
 CONTAINER = "main"
 
@@ -61,18 +62,17 @@ _ENV = {"PYTHONUNBUFFERED": "1"}
 
 
 def render(run: ResolvedRun) -> list[Manifest]:
-    """The objects of a run in the order of creation: the ConfigMap that its Job mounts and the Service that
-    its pods have their names from, if any, and the Job.
+    """The objects of a run in the order of creation: claims that it makes, the ConfigMap that its Job mounts
+    and the Service that its pods have their names from, if any, and the Job.
 
     Nothing changes them afterwards: what is to be in them has to be in `run`.
     """
-    carried = [service(run.name, run.namespace)] if is_gang(run.spec) else []
+    named = [service(run.name, run.namespace)] if is_gang(run.spec) else []
     if run.host:
-        return [*carried, _job(run, _host_pod(run, run.host))]
+        return [*claims(run), *named, _job(run, _host_pod(run, run.host))]
     started = launch(run)
-    if started.config_map:
-        carried.insert(0, started.config_map)
-    return [*carried, _job(run, _image_pod(run, started))]
+    files = [started.config_map] if started.config_map else []
+    return [*claims(run), *files, *named, _job(run, _image_pod(run, started))]
 
 
 def _job(run: ResolvedRun, pod: dict[str, Any]) -> Manifest:
@@ -130,7 +130,7 @@ def _host_pod(run: ResolvedRun, host: HostContext) -> dict[str, Any]:
         "workingDir": host.workdir,
         "env": _env(run, {name: value for name, value in env.items() if value} | dict(spec.env)),
         **_resources(spec),
-        "volumeMounts": [{"name": "shm", "mountPath": "/dev/shm"}],
+        "volumeMounts": [{"name": "shm", "mountPath": "/dev/shm"}, *mounts(spec)],
     }
     return {
         "restartPolicy": "Never",
@@ -139,7 +139,7 @@ def _host_pod(run: ResolvedRun, host: HostContext) -> dict[str, Any]:
         **_named(run),
         **_placement(spec),
         "containers": [container],
-        "volumes": [_shm(spec)],
+        "volumes": [_shm(spec), *pod_volumes(spec)],
     }
 
 
@@ -164,6 +164,7 @@ def _image_pod(run: ResolvedRun, started: Launch) -> dict[str, Any]:
             {"name": "tmp", "mountPath": "/tmp"},
             {"name": "home", "mountPath": _IMAGE_HOME},
             *started.mounts,
+            *mounts(spec),
         ],
     }
     return {
@@ -183,6 +184,7 @@ def _image_pod(run: ResolvedRun, started: Launch) -> dict[str, Any]:
             {"name": "tmp", "emptyDir": {}},
             {"name": "home", "emptyDir": {}},
             *started.volumes,
+            *pod_volumes(spec),
         ],
     }
 

@@ -54,6 +54,7 @@ Examples:
   gpuyard run --gpus H100:2 -- torchrun --nproc_per_node=2 train_ddp.py
   gpuyard run notebook.py --gpus shared      # a share of one
   gpuyard run train_ddp.py --nodes 2 --gpus 8
+  gpuyard run train.py --volume /data=imagenet:ro --volume /ckpt=./ckpt
   gpuyard run -f gpuyard.yaml --env EPOCHS=3 -d
   gpuyard run -f gpuyard.yaml --dry-run -o yaml
 
@@ -130,6 +131,13 @@ Ctrl-C detaches with 0; the run goes on.
     key="start_within",
     metavar="TIME",
     help="How long pods that are up wait for the others (default: 10m).",
+)
+@spec_option(
+    "--volume",
+    key="volumes",
+    form="entry_once",
+    metavar="PATH=SOURCE[:ro]",
+    help="Mount a claim, or on the yard a folder (./ckpt), at PATH.",
 )
 @spec_option("--retries", key="retries", metavar="N", help="Attempts after a failed first one.")
 @spec_option(

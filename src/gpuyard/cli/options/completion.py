@@ -42,6 +42,20 @@ def run_names(context: str | None, namespace: str | None) -> list[str]:
         return _found(lambda: call(work, context=context, namespace=namespace))
 
 
+def claim_names(context: str | None, namespace: str | None) -> list[str]:
+    """The claims at the target; none when it doesn't answer. Never starts a yard."""
+    from gpuyard.cli.call import call
+    from gpuyard.kube.objects import PERSISTENT_VOLUME_CLAIMS, key_of
+
+    async def work(target: Target) -> list[str]:
+        listed = await target.api.list(PERSISTENT_VOLUME_CLAIMS, target.namespace)
+        return [key_of(claim).name for claim in listed.items]
+
+    _be_silent()
+    with _limit():
+        return _found(lambda: call(work, context=context, namespace=namespace))
+
+
 def node_names(context: str | None) -> list[str]:
     """The nodes at the target; none when it doesn't answer, or the user may not list them."""
     from gpuyard.cli.call import call

@@ -66,6 +66,14 @@ def complete_runs(ctx: click.Context, param: click.Parameter, incomplete: str) -
     return [name for name in found if name.startswith(incomplete) and name not in named]
 
 
+def complete_claims(ctx: click.Context, param: click.Parameter, incomplete: str) -> list[str]:
+    """Names of claims for the shell's completion."""
+    from gpuyard.cli.options.completion import claim_names
+
+    found = claim_names(ctx.params.get("context"), ctx.params.get("namespace"))
+    return [name for name in found if name.startswith(incomplete)]
+
+
 def complete_nodes(ctx: click.Context, param: click.Parameter | None, incomplete: str) -> list[str]:
     """Names of nodes for the shell's completion."""
     from gpuyard.cli.options.completion import node_names

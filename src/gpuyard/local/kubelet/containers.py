@@ -37,7 +37,7 @@ from gpuyard.local.kubelet.environment import (
 )
 from gpuyard.local.kubelet.host_names import with_addresses
 from gpuyard.local.kubelet.pod_folders import PodFolder
-from gpuyard.local.kubelet.volumes import container_volumes
+from gpuyard.local.kubelet.volumes import ContainerVolumes, container_volumes
 from gpuyard.local.runtime.container import Container
 from gpuyard.local.runtime.podman.cdi import CdiEdits, resolve
 from gpuyard.local.runtime.podman.host import PodmanImage
@@ -88,11 +88,7 @@ async def start_container(
     hidden = _what_is_hidden(context)
     environment = compose(ground, allocation.envs, own, master_port, **hidden) | dict(edits.env)
     folder = PodFolder(context.pods_dir / uid_of(pod))
-    volumes = container_volumes(pod["spec"], container, folder.volumes, elsewhere, can_mount=applied.mounts)
-    for mount in volumes.mounts:
-        if mount.host_path.parent != folder.volumes:
-            continue
-        await asyncio.to_thread(folder.make_volume, mount.host_path.name)
+    volumes = await _volumes(pod, container, folder, elsewhere, can_mount=applied.mounts)
     plugins = (Mount(Path(m.host_path), m.container_path, m.read_only) for m in allocation.mounts)
     mounts = [*plugins, *edits.mounts, *_hosts_mount(context, pod), *volumes.mounts]
     devices = {d.container_path: HostDevice(d.host_path, d.container_path) for d in allocation.devices}
@@ -110,6 +106,22 @@ async def start_container(
         held=context.devices.lock_descriptors(allocation),
     )
     return await context.runtimes.start(folder.attempt(container["name"], attempt), spec)
+
+
+async def _volumes(
+    pod: Manifest,
+    container: Mapping[str, Any],
+    folder: PodFolder,
+    elsewhere: Mapping[str, Path],
+    *,
+    can_mount: bool,
+) -> ContainerVolumes:
+    """What a container mounts; the pod's own folders among it are made."""
+    volumes = container_volumes(pod["spec"], container, folder.volumes, elsewhere, can_mount=can_mount)
+    for mount in volumes.mounts:
+        if mount.host_path.parent == folder.volumes:
+            await asyncio.to_thread(folder.make_volume, mount.host_path.name)
+    return volumes
 
 
 def _what_is_hidden(context: KubeletContext) -> dict[str, bool]:

@@ -37,6 +37,10 @@ def resolve(spec: RunSpec, base: Path, environ: Mapping[str, str], *, namespace:
     """
     name = spec.name or generate_name(subject(split_run(spec.run, spec.shell)), random.SystemRandom())
     image = _image_name(spec)
+    if spec.volumes:
+        from gpuyard.runs.submitting.volumes import with_folders  # Few runs have any.
+
+        spec = with_folders(spec, base, is_process=not image)
     if not image:
         host = host_context(spec, base, environ)
         if spec.snapshot:
@@ -73,6 +77,13 @@ def check_for_cluster(spec: RunSpec) -> None:
         raise errors.UsageError(
             f"{image} is a {kind} of this machine, and the command goes to a cluster",
             remedy="push the image to a registry that the cluster reaches, and name it there",
+        )
+    if folder := next((volume for volume in spec.volumes if volume.folder), None):
+        raise errors.UsageError(
+            f"{folder.folder} is a folder of this machine, and the command goes to a cluster",
+            remedy=advice(
+                f"name a claim of the cluster (--volume {folder.path}=NAME; `gpuyard volume ls` lists them)"
+            ),
         )
 
 

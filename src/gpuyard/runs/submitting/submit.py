@@ -12,7 +12,15 @@ from gpuyard import errors
 from gpuyard.advice import advice
 from gpuyard.client.server_version import check_version
 from gpuyard.gpus.faults import without_gpus_remedy
-from gpuyard.kube.objects import NODES, PODS, PRIORITY_CLASSES, Manifest, Resource, key_of
+from gpuyard.kube.objects import (
+    NODES,
+    PERSISTENT_VOLUME_CLAIMS,
+    PODS,
+    PRIORITY_CLASSES,
+    Manifest,
+    Resource,
+    key_of,
+)
 from gpuyard.runs.notices import Notice, NoticeKind, Notify
 from gpuyard.runs.submitting.creation import create_run
 from gpuyard.runs.target import Target
@@ -73,12 +81,18 @@ async def submit(
         with contextlib.suppress(errors.UsageError):
             await remove_run(target, await find_run(target, run.name), notify)
     manifests = render(dataclasses.replace(fitted, submitted_at=datetime.now(UTC)))
-    if fitted.host is None or fitted.host.snapshot is None:
-        await create_run(target, manifests, notify)
-        return manifests[-1]
-    from gpuyard.runs.submitting.snapshot import taken
+    async with contextlib.AsyncExitStack() as stack:
+        if fitted.spec.volumes:
+            from gpuyard.runs.submitting.volumes import claims_ready
 
-    async with taken(fitted.host.snapshot, fitted.host.workdir):
+            is_claim = [one["kind"] == PERSISTENT_VOLUME_CLAIMS.kind for one in manifests]
+            claims = [one for one, yes in zip(manifests, is_claim, strict=True) if yes]
+            await stack.enter_async_context(claims_ready(target, fitted.spec, claims, notify))
+            manifests = manifests[len(claims) :]
+        if fitted.host is not None and fitted.host.snapshot is not None:
+            from gpuyard.runs.submitting.snapshot import taken
+
+            await stack.enter_async_context(taken(fitted.host.snapshot, fitted.host.workdir))
         await create_run(target, manifests, notify)
     return manifests[-1]
 

@@ -19,6 +19,7 @@ from gpuyard.workloads.spec.gpu_request import FORM, GpuRequest, parse_gpus
 from gpuyard.workloads.spec.schema import Fields, Findings, entries, items, maybe, text, value, whole_number
 from gpuyard.workloads.spec.text_tree import Node, Path
 from gpuyard.workloads.spec.time_spans import parse_span
+from gpuyard.workloads.spec.volumes import check_volume, claim_name, folder_name, mount_path, parse_source
 
 #: What the allocation sets, and a user's value would go round it.
 ALLOCATED_ENV = frozenset(
@@ -48,6 +49,7 @@ _ALSO_KNOWN_AS = {
     "num_nodes": "nodes", "num-nodes": "nodes", "replicas": "nodes", "parallelism": "nodes",
     "backoffLimit": "retries", "terminationGracePeriodSeconds": "grace", "grace_period": "grace",
     "activeDeadlineSeconds": "timeout", "priorityClassName": "priority",
+    "mounts": "volumes", "volumeMounts": "volumes", "file_mounts": "volumes",
 }  # fmt: skip
 
 
@@ -256,6 +258,23 @@ def _read_variable(node: Node, path: Path, findings: Findings) -> Any:
     return found
 
 
+_VOLUME = Fields(
+    {
+        "claim": text(claim_name),
+        "folder": text(folder_name),
+        "size": text(_size),
+        "storage_class": text(claim_name),
+        "read_only": value(_flag),
+    },
+    check=check_volume,
+)
+
+
+def _read_volume(node: Node, path: Path, findings: Findings) -> Any:
+    """A claim's name or a folder, or a mapping that says more of it."""
+    return (_VOLUME if isinstance(node, dict) else text(parse_source))(node, path, findings)
+
+
 #: A spec file.
 SPEC = Fields(
     {
@@ -271,6 +290,7 @@ SPEC = Fields(
         "image_pull_secrets": items(text(_secret)),
         "nodes": whole_number(1, MAX_NODES),
         "start_within": value(_timeout),
+        "volumes": entries(mount_path, _read_volume),
         "retries": whole_number(0, 1000),
         "timeout": value(_timeout),
         "grace": value(_timeout),

@@ -21,6 +21,8 @@ class FlagForm(Enum):
     VALUE = auto()
     #: `KEY=VALUE` sets one entry of a mapping.
     ENTRY = auto()
+    #: As ENTRY, and a second flag of the same key is a mistake.
+    ENTRY_ONCE = auto()
     #: As ENTRY; `KEY` alone sets one without a value.
     ENTRY_OR_KEY = auto()
     #: The text is added to the file's list.
@@ -73,7 +75,7 @@ class FlagLayer:
         match flag.form:
             case FlagForm.VALUE:
                 self._put(flag.path, flag.value, flag.name)
-            case FlagForm.ENTRY | FlagForm.ENTRY_OR_KEY:
+            case FlagForm.ENTRY | FlagForm.ENTRY_ONCE | FlagForm.ENTRY_OR_KEY:
                 self._enter(flag, flag.value)
             case FlagForm.ITEM:
                 self._append(flag.path, flag.value, flag.name)
@@ -86,6 +88,8 @@ class FlagLayer:
         key, equals, value = text.partition("=")
         if flag.form is FlagForm.ENTRY_OR_KEY:
             self._put((*flag.path, key), value if equals else None, f"{flag.name} {key}")
+        elif equals and flag.form is FlagForm.ENTRY_ONCE and (*flag.path, key) in self.flags:
+            self.problems.append(Problem(flag.name, f"{key} is given twice; say once what belongs there"))
         elif equals:
             self._put((*flag.path, key), value, flag.name)
         else:

@@ -28,6 +28,7 @@ from gpuyard.workloads.spec.text_tree import (
     is_text,
     places_of_no_text,
 )
+from gpuyard.workloads.spec.volumes import Volume, across_volumes, volumes_of
 
 if TYPE_CHECKING:
     from decimal import Decimal
@@ -87,6 +88,7 @@ class RunSpec:
         baked: what is written into an image that is built: the file's own, whatever the flags say.
         nodes: how many pods it has, each with these resources, on as many nodes or fewer.
         start_within: how long a run of several pods that are up waits for the others.
+        volumes: what it mounts, the outer paths first.
         retries: attempts after the first.
         timeout: how long one attempt may run; None for any time.
         grace: how long its processes have from SIGTERM to SIGKILL; None for Kubernetes' 30 s.
@@ -116,6 +118,7 @@ class RunSpec:
     build: ImageBuild | None = None
     nodes: int = 1
     start_within: timedelta = timedelta(minutes=10)
+    volumes: tuple[Volume, ...] = ()
     retries: int = 0
     timeout: timedelta | None = None
     grace: timedelta | None = None
@@ -286,6 +289,7 @@ def _across(root: Mapping[str, Node], flags: Mapping[Path, str]) -> Iterator[tup
         )
     if problem := _signal_problem(root):
         yield ("signal",), problem
+    yield from across_volumes(root)
     resources = root.get("resources")
     if isinstance(resources, dict):
         shm, memory = _bytes(resources.get("shm")), _bytes(resources.get("memory"))
@@ -354,6 +358,7 @@ def _run_spec(found: Mapping[str, Any], env: Mapping[str, str], written: Node) -
         "image": image if build is None else None,
         "image_pull_secrets": tuple(dict.fromkeys(found.get("image_pull_secrets", ()))),
         "build": build,
+        "volumes": volumes_of(found.get("volumes", {})),
         "tolerations": tuple(found.get("tolerations", ())),
     }
     resources = found.get("resources", {})

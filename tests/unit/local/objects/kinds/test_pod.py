@@ -222,7 +222,7 @@ _REFUSED: list[tuple[str, Any, str]] = [
     ("spec.runtimeClassName", "nvidia", "spec.runtimeClassName"),
     ("spec.runtimeClassName", None, "spec.runtimeClassName"),
     (f"{_C}.image", "pytorch/pytorch", "spec.containers[0].image"),
-    ("spec.volumes.-", {"name": "v", "hostPath": {"path": "/"}}, "spec.volumes[0].hostPath"),
+    ("spec.volumes.-", {"name": "v", "nfs": {"server": "s", "path": "/"}}, "spec.volumes[0].nfs"),
     ("spec.volumes.-", {"name": "v", "secret": {"secretName": "a"}}, "spec.volumes[0].secret"),
     ("spec.volumes.-", {"name": "v", "projected": {"sources": []}}, "spec.volumes[0].projected"),
     ("spec.volumes.-", {"name": "v", "emptyDir": {"medium": "HugePages"}}, "spec.volumes[0].emptyDir.medium"),
@@ -294,7 +294,8 @@ def test_a_process_has_no_image(image_pod: Manifest) -> None:
         ("spec.securityContext", {"sysctls": [{"name": "a", "value": "1"}]}, "spec.securityContext.sysctls"),
         ("spec.securityContext", {"seccompProfile": {"type": "Localhost", "localhostProfile": "p"}},
          "spec.securityContext.seccompProfile.type"),
-        ("spec.volumes.-", {"name": "v", "hostPath": {"path": "/"}}, "spec.volumes[0].hostPath"),
+        ("spec.volumes.-", {"name": "v", "hostPath": {"path": "/a", "type": "File"}},
+         "spec.volumes[0].hostPath.type"),
     ],
 )  # fmt: skip
 def test_what_podman_would_not_be_told_is_refused(
