@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
+from pathlib import Path
 
 from gpuyard.building.lock import Lock
 from gpuyard.building.planning.bases import base_contents, open_bases
 from gpuyard.building.planning.platform_plan import PlannedRequirements, PlatformPlan
 from gpuyard.building.request import Keeping
 from gpuyard.building.work import BuildWork
+from gpuyard.regular_files import read_regular
 
 
 async def read_requirements(work: BuildWork, locked: Lock | None) -> PlannedRequirements | None:
@@ -21,6 +23,7 @@ async def read_requirements(work: BuildWork, locked: Lock | None) -> PlannedRequ
     """
     request = work.request
     if request.requirements is None:
+        work.tell_once(_uninstalled(request.root))
         return None
     from gpuyard.building.project.builds import Builds  # Only for requirements: it costs start-up time.
 
@@ -36,6 +39,19 @@ async def read_requirements(work: BuildWork, locked: Lock | None) -> PlannedRequ
     )
     work.tell_once(requested.notices)
     return PlannedRequirements(request.requirements, requested, builds)
+
+
+def _uninstalled(folder: Path) -> Iterator[str]:
+    """Names a file that usually says what an image needs, where nothing asks for it."""
+    for name in ("uv.lock", "pyproject.toml", "requirements.txt"):
+        try:
+            content = read_regular(folder / name)
+        except OSError:
+            continue
+        # Many have one for their tools alone.
+        if name != "pyproject.toml" or b"[project]" in content or b"[tool.poetry]" in content:
+            yield f"{name} is here, and nothing of it is installed; add `requirements: {name}` to have it"
+            return
 
 
 def tell_unused(

@@ -410,3 +410,23 @@ async def test_a_lock_of_uv_may_have_sources(workshop: Workshop, make_wheel: Mak
     await workshop.build(requirements=lock, build_sources=("own",))
     assert f'source = "git+file://{repository}@' in (workshop.app / "gpuyard.lock").read_text()
     assert f"{SITE}/own.py" in await workshop.layer(-2)
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "is_told"),
+    [
+        ("pyproject.toml", "[project]\nname = 'x'\nversion = '1'\n", True),
+        ("pyproject.toml", "[tool.ruff]\nline-length = 100\n", False),
+        ("requirements.txt", "demo\n", True),
+        ("notes.txt", "demo\n", False),
+    ],
+)
+async def test_what_nothing_asks_for_is_named_once(
+    name: str, content: str, is_told: bool, workshop: Workshop
+) -> None:
+    (workshop.app / name).write_text(content)
+    for _ in range(2):
+        await workshop.build()
+    told = [line for line in workshop.heard.said if "nothing of it is installed" in line]
+    line = f"{name} is here, and nothing of it is installed; add `requirements: {name}` to have it"
+    assert told == [line] * is_told
