@@ -19,7 +19,9 @@ while True:
 def test_a_run_gets_a_signal_before_its_timeout(target: Shell) -> None:
     target.script("early.py", HANDLES.format("os._exit(0)", "SIGUSR1"))
     result = target.call("run", "early.py", "--timeout", "10m", "--signal", "USR1@599")
-    assert (result.code, result.out) == (0, "up\nsaves\n")
+    # Where its start takes long the launcher says that nobody handles the signal yet.
+    printed = [line for line in result.out.splitlines() if not line.startswith("gpuyard: ")]
+    assert (result.code, printed) == (0, ["up", "saves"])
 
 
 def test_a_run_that_says_that_it_has_saved_is_not_waited_for(target: Shell) -> None:
