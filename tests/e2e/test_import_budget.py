@@ -37,7 +37,7 @@ BUDGETS = {
     ("show", "one"): (52, set()),
     ("stop", "one"): (44, set()),
     # click looks among long options first for what `-d` may be.
-    ("run", "-d", "--", "/bin/true"): (86, {"difflib"}),
+    ("run", "-d", "--", "/bin/true"): (87, {"difflib"}),
     ("explain", "one"): (108, {"difflib"}),
     ("doctor",): (76, {"difflib", "shutil"}),
 }

@@ -42,7 +42,6 @@ from gpuyard.workloads.launch import Launch, launch
 from gpuyard.workloads.pod_failure_policy import retry_fields
 from gpuyard.workloads.resolved_run import HostContext, ResolvedRun
 from gpuyard.workloads.spec.run_spec import RunSpec
-from gpuyard.workloads.volumes import claims, mounts, pod_volumes
 
 CONTAINER = "main"
 
@@ -67,12 +66,13 @@ def render(run: ResolvedRun) -> list[Manifest]:
 
     Nothing changes them afterwards: what is to be in them has to be in `run`.
     """
+    carried = _claims(run)
     named = [service(run.name, run.namespace)] if is_gang(run.spec) else []
     if run.host:
-        return [*claims(run), *named, _job(run, _host_pod(run, run.host))]
+        return [*carried, *named, _job(run, _host_pod(run, run.host))]
     started = launch(run)
     files = [started.config_map] if started.config_map else []
-    return [*claims(run), *files, *named, _job(run, _image_pod(run, started))]
+    return [*carried, *files, *named, _job(run, _image_pod(run, started))]
 
 
 def _job(run: ResolvedRun, pod: dict[str, Any]) -> Manifest:
@@ -99,6 +99,30 @@ def _job(run: ResolvedRun, pod: dict[str, Any]) -> Manifest:
             "template": {"metadata": {"labels": dict(labels), **_annotated(run.spec)}, "spec": pod},
         },
     }
+
+
+def _claims(run: ResolvedRun) -> list[Manifest]:
+    if not run.spec.volumes:
+        return []
+    from gpuyard.workloads.volumes import claims  # Few runs have any, and imports cost start-up time.
+
+    return claims(run)
+
+
+def _mounts(spec: RunSpec) -> list[dict[str, Any]]:
+    if not spec.volumes:
+        return []
+    from gpuyard.workloads.volumes import mounts
+
+    return mounts(spec)
+
+
+def _pod_volumes(spec: RunSpec) -> list[dict[str, Any]]:
+    if not spec.volumes:
+        return []
+    from gpuyard.workloads.volumes import pod_volumes
+
+    return pod_volumes(spec)
 
 
 def _annotated(spec: RunSpec) -> dict[str, Any]:
@@ -130,7 +154,7 @@ def _host_pod(run: ResolvedRun, host: HostContext) -> dict[str, Any]:
         "workingDir": host.workdir,
         "env": _env(run, {name: value for name, value in env.items() if value} | dict(spec.env)),
         **_resources(spec),
-        "volumeMounts": [{"name": "shm", "mountPath": "/dev/shm"}, *mounts(spec)],
+        "volumeMounts": [{"name": "shm", "mountPath": "/dev/shm"}, *_mounts(spec)],
     }
     return {
         "restartPolicy": "Never",
@@ -139,7 +163,7 @@ def _host_pod(run: ResolvedRun, host: HostContext) -> dict[str, Any]:
         **_named(run),
         **_placement(spec),
         "containers": [container],
-        "volumes": [_shm(spec), *pod_volumes(spec)],
+        "volumes": [_shm(spec), *_pod_volumes(spec)],
     }
 
 
@@ -164,7 +188,7 @@ def _image_pod(run: ResolvedRun, started: Launch) -> dict[str, Any]:
             {"name": "tmp", "mountPath": "/tmp"},
             {"name": "home", "mountPath": _IMAGE_HOME},
             *started.mounts,
-            *mounts(spec),
+            *_mounts(spec),
         ],
     }
     return {
@@ -184,7 +208,7 @@ def _image_pod(run: ResolvedRun, started: Launch) -> dict[str, Any]:
             {"name": "tmp", "emptyDir": {}},
             {"name": "home", "emptyDir": {}},
             *started.volumes,
-            *pod_volumes(spec),
+            *_pod_volumes(spec),
         ],
     }
 

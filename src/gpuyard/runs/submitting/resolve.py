@@ -82,7 +82,7 @@ def check_for_cluster(spec: RunSpec) -> None:
         raise errors.UsageError(
             f"{folder.folder} is a folder of this machine, and the command goes to a cluster",
             remedy=advice(
-                f"name a claim of the cluster (--volume {folder.path}=NAME; `gpuyard volume ls` lists them)"
+                "name a claim of the cluster (--volume PATH=CLAIM); `gpuyard volume ls` lists them"
             ),
         )
 

@@ -58,7 +58,7 @@ def _folder(volume: Volume, base: Path) -> str:
         if not volume.read_only and not os.access(folder, os.W_OK):
             raise errors.UsageError(
                 f"the folder {folder} for {volume.path} isn't yours to write to",
-                remedy=advice(f"mount it read-only: --volume {volume.path}={volume.folder}:ro"),
+                remedy=advice("mount it read-only: --volume PATH=FOLDER:ro"),
             )
     except OSError as error:
         raise errors.UsageError(
@@ -197,7 +197,7 @@ def _check_modes(target: Target, spec: RunSpec, claim: Manifest, volume: Volume)
     modes = set(_status(claim).get("accessModes") or claim["spec"].get("accessModes") or ())
     shown = short_modes(modes)
     if not volume.read_only and modes == {READ_ONLY_MANY}:
-        remedy = advice(f"mount it read-only: --volume {volume.path}={volume.claim}:ro")
+        remedy = advice("mount it read-only: --volume PATH=CLAIM:ro")
         raise _refused(claim, f"can only be read ({shown})", remedy)
     if not is_gang(spec):
         return

@@ -20,7 +20,8 @@ def test_the_core_group_and_the_others() -> None:
     assert _read("/api") == {"kind": "APIVersions", "versions": ["v1"]}
     groups = _read("/apis")
     assert groups["kind"] == "APIGroupList"
-    assert [g["name"] for g in groups["groups"]] == ["batch", "coordination.k8s.io", "scheduling.k8s.io"]
+    names = [g["name"] for g in groups["groups"]]
+    assert names == ["batch", "coordination.k8s.io", "scheduling.k8s.io", "storage.k8s.io"]
     batch = {"groupVersion": "batch/v1", "version": "v1"}
     assert _read("/apis/batch") == {
         "kind": "APIGroup",
