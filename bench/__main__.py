@@ -12,7 +12,20 @@ from bench.row import Row, Unavailable
 
 #: One module each, with a `measure()`.
 MEASUREMENTS = (
-    *("help", "commands", "ps", "up", "memory", "agent", "exporter", "first_line", "logs", "pods", "runs"),
+    *(
+        "help",
+        "commands",
+        "ps",
+        "up",
+        "memory",
+        "agent",
+        "exporter",
+        "first_line",
+        "logs",
+        "pods",
+        "runs",
+        "sweep",
+    ),
     *("creates", "images", "nodes", "cluster"),
 )
 

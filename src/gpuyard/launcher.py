@@ -20,7 +20,7 @@ script that travelled to an image finds the modules there as if it lay beside th
 
 A run of several pods starts when all are there, and ends when one has failed: see launcher_gang.py, which
 lies beside this file, and is read where GPUYARD_GANG is set. So does launcher_grace.py, for runs that say how
-they are to be ended (GPUYARD_GRACE_S, GPUYARD_SIGNAL).
+they are to be ended (GPUYARD_GRACE_S, GPUYARD_SIGNAL), and launcher_sweep.py for tasks (GPUYARD_SWEEP).
 
 It replaces itself by the command; 127 is the exit code when there is none, 126 when it can't run. As the
 first process of a container, with which all others end, it stays and starts the command: see `stay`. So it
@@ -490,9 +490,11 @@ def _say(text: str) -> None:
 if __name__ == "__main__":
     # The parent of a container's first process is outside.
     first = os.getpid() == 1 or os.getppid() == 0
+    sweep = "GPUYARD_SWEEP" in os.environ
+    words = _beside("launcher_sweep").task_argv(sys.argv, _say) if sweep else sys.argv
     by_grace = os.environ.get("GPUYARD_GRACE_S") or os.environ.get("GPUYARD_SIGNAL")
     ending = _beside("launcher_grace").Grace(_look, _send, _say) if by_grace else None
     if os.environ.get("GPUYARD_GANG"):
         together = _beside("launcher_gang").stay_together
-        sys.exit(together(lambda run, gang: stay(run, gang, ending), lambda: main(sys.argv), _say))
-    sys.exit(stay(lambda: main(sys.argv), None, ending) if first or by_grace else main(sys.argv))
+        sys.exit(together(lambda run, gang: stay(run, gang, ending), lambda: main(words), _say))
+    sys.exit(stay(lambda: main(words), None, ending) if first or by_grace else main(words))

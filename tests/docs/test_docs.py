@@ -16,11 +16,12 @@ from gpuyard.cli.main import COMMANDS, cli
 from gpuyard.explain.causes import Cause
 from gpuyard.explain.finding import Step
 from gpuyard.explain.placement import Blocker
+from gpuyard.kube.wellknown import ALLOCATED_ENV
 from gpuyard.local.objects.kinds.kind import KindSpec
 from gpuyard.local.objects.kinds.reviews import REVIEWS
 from gpuyard.local.objects.kinds.served import yard_kinds
 from gpuyard.workloads.run_state import Reason, State, run_state
-from gpuyard.workloads.spec.model import ALLOCATED_ENV, RESOURCES, SPEC
+from gpuyard.workloads.spec.model import RESOURCES, SPEC
 from gpuyard.workloads.spec.run_spec import load_spec
 
 ROOT = Path(__file__).resolve().parents[2]

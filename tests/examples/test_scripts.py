@@ -92,6 +92,17 @@ def test_ddp_ends_with_the_same_weights_on_all_ranks() -> None:
     assert "All 2 ranks hold the same weights" in out
 
 
+@pytest.mark.torch
+def test_a_search_s_task_ends_by_its_values(tmp_path: Path) -> None:
+    script = str(EXAMPLES / "06-sweep" / "search.py")
+    out = run([script, "--lr", "0.1", "--steps", "10"], tmp_path, SEED="2")
+    assert re.fullmatch(r"lr 0\.1 seed 2: loss 0\.\d{6}\n", out)
+    diverged = subprocess.run(
+        [PYTHON, script, "--lr", "10"], cwd=tmp_path, env=clean_env(), capture_output=True, text=True
+    )
+    assert (diverged.returncode, diverged.stderr) == (1, "lr 10 seed 0: loss nan: it diverged\n")
+
+
 @pytest.fixture(autouse=True)
 def _torch(request: pytest.FixtureRequest) -> None:
     if request.node.get_closest_marker("torch") is None:

@@ -53,6 +53,8 @@ ANNOTATION_STOPPED_BY = "gpuyard.io/stopped-by"
 ANNOTATION_COMMAND = "gpuyard.io/command"
 #: On pods: how many of its Job's start together or not at all.
 ANNOTATION_GANG_SIZE = "gpuyard.io/gang-size"
+#: On a Job with tasks: the name of the ConfigMap that has their values.
+ANNOTATION_SWEEP = "gpuyard.io/sweep"
 #: On a Job of a yard: the folder below the yard's `snapshots` that holds its code.
 ANNOTATION_SNAPSHOT = "gpuyard.io/snapshot"
 #: On a Job: the PYTHONPATH of the shell that submitted it, which the run wasn't given.
@@ -122,16 +124,28 @@ ENV_GRACE = "GPUYARD_GRACE_S"
 #: In the environment of a run with a signal before its timeout, for the launcher: its name, and how many
 #: seconds after the pod's start it is due.
 ENV_SIGNAL = "GPUYARD_SIGNAL"
+#: In the environment of the pods of a sweep, for the launcher: the values of all of its tasks.
+ENV_SWEEP = "GPUYARD_SWEEP"
 #: A user sets it to "1" for a run that may go on without the GPUs it asked for.
 ENV_ALLOW_CPU = "GPUYARD_ALLOW_CPU"
 #: A user sets it to "1" for a run that reads CUDA_VISIBLE_DEVICES as numbers.
 ENV_CUDA_INDEXES = "GPUYARD_CUDA_INDEXES"
+
+#: What the allocation of GPUs sets, and a user's value would go round it.
+ALLOCATED_ENV = frozenset(
+    {"NVIDIA_VISIBLE_DEVICES", "CUDA_VISIBLE_DEVICES", "NVIDIA_MIG_CONFIG_DEVICES",
+     "NVIDIA_MIG_MONITOR_DEVICES", "NVIDIA_IMEX_CHANNELS", "ROCR_VISIBLE_DEVICES", "HIP_VISIBLE_DEVICES",
+     "GPUYARD_SIMULATED", "GPUYARD_SHARES"}
+)  # fmt: skip
 
 LABEL_JOB_NAME = "batch.kubernetes.io/job-name"
 LABEL_JOB_UID = "batch.kubernetes.io/controller-uid"
 LABEL_HOSTNAME = "kubernetes.io/hostname"
 FINALIZER_JOB_TRACKING = "batch.kubernetes.io/job-tracking"
 ANNOTATION_COMPLETION_INDEX = "batch.kubernetes.io/job-completion-index"
+#: On a pod: how often the pods of its index failed before it, and how often without counting.
+ANNOTATION_INDEX_FAILURES = "batch.kubernetes.io/job-index-failure-count"
+ANNOTATION_INDEX_IGNORED = "batch.kubernetes.io/job-index-ignored-failure-count"
 
 #: A Job with it waits, suspended, until Kueue admits it from that queue.
 LABEL_KUEUE_QUEUE = "kueue.x-k8s.io/queue-name"

@@ -33,12 +33,13 @@ MAX_CONFIG_MAP_BYTES = 1 << 20
 
 _VOLUME = "gpuyard"
 _SCRIPT_KEY, _LAUNCHER_KEY = "script", "launcher.py"
-_GANG_KEY, _GRACE_KEY = "launcher_gang.py", "launcher_grace.py"
+_GANG_KEY, _GRACE_KEY, _SWEEP_KEY = "launcher_gang.py", "launcher_grace.py", "launcher_sweep.py"
 _DIGITS = 10
 #: Before a command that says nothing of a Python to look with. No part of it is anybody's input.
 _BY_PYTHON3 = f'command -v python3 >/dev/null 2>&1 && exec python3 {LAUNCHER} -- "$@"; '
 _UNCHECKED = 'echo "gpuyard: no python3 in this image: its GPUs are not checked" >&2; '
 _UNSIGNALLED = 'echo "gpuyard: no python3 in this image: no signal is sent before the timeout" >&2; '
+_NO_TASKS = 'echo "gpuyard: no python3 in this image: a sweep needs one for its values" >&2; exit 127'
 
 
 @dataclass(frozen=True)
@@ -76,8 +77,8 @@ def launch(run: ResolvedRun) -> Launch:
     shell = posix_shell_of(command)
     # A wrapper of the image's base sets what its libraries are found by.
     is_wrapped = bool(run.entrypoint) and not is_python(run.entrypoint[0])
-    by_launcher = spec.gpus.count or shell is not None or is_wrapped or is_gang(spec) or wants_launcher(spec)
-    if not by_launcher:
+    needed = is_gang(spec) or spec.sweep is not None
+    if not (needed or spec.gpus.count or shell is not None or is_wrapped or wants_launcher(spec)):
         return Launch(command)
     if run.entrypoint:
         # A command takes the place of the image's entry point, and with it of the launcher there.
@@ -86,11 +87,11 @@ def launch(run: ResolvedRun) -> Launch:
     if is_python(command[0]):
         # Its torch is the one that the command would import.
         return _mounted(run, [command[0], LAUNCHER, "--", *command])
-    if shell is None and allows_cpu(spec.env) and not is_gang(spec):
+    if shell is None and allows_cpu(spec.env) and not needed:
         # An image without a shell can't be started so; whoever has one says that nothing is to be checked.
         return Launch(command)
     lacking = (_UNCHECKED if spec.gpus.count else "") + (_UNSIGNALLED if spec.signal else "")
-    script = _BY_PYTHON3 + lacking + 'exec "$@"'
+    script = _BY_PYTHON3 + (_NO_TASKS if spec.sweep is not None else lacking + 'exec "$@"')
     return _mounted(run, [shell or "/bin/sh", "-c", script, "sh", *command])
 
 
@@ -115,7 +116,12 @@ def _with_modules(python: str, script: Script) -> Sequence[str]:
 def _mounted(run: ResolvedRun, command: Sequence[str]) -> Launch:
     """The command with the ConfigMap that holds the launcher and the script, if there is one."""
     # What only some runs read would make each run's ConfigMap larger.
-    needed = {_LAUNCHER_KEY: True, _GANG_KEY: is_gang(run.spec), _GRACE_KEY: wants_launcher(run.spec)}
+    needed = {
+        _LAUNCHER_KEY: True,
+        _GANG_KEY: is_gang(run.spec),
+        _GRACE_KEY: wants_launcher(run.spec),
+        _SWEEP_KEY: run.spec.sweep is not None,
+    }
     data = {name: text for name, text in run.launcher.items() if needed.get(name)}
     items = [_item(name, f"{FOLDER}/{name}") for name in data]
     if run.script is not None:

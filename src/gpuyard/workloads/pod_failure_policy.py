@@ -19,10 +19,9 @@ _DISRUPTED = {"action": "Ignore", "onPodConditions": [{"type": "DisruptionTarget
 #: The launcher's exit code where another pod of the run failed, was lost or never came.
 EXIT_WITH_ANOTHER = 193
 _ENDED_WITH_ANOTHER = {"action": "Ignore", "onExitCodes": {"operator": "In", "values": [EXIT_WITH_ANOTHER]}}
-_ENDED_BADLY = {"action": "FailJob", "onExitCodes": {"operator": "NotIn", "values": [0]}}
+_ENDED_BADLY = {"onExitCodes": {"operator": "NotIn", "values": [0]}}
 #: A kubelet sets it, one way or the other, on each pod that it takes on, and on none that it refuses.
 _TAKEN_ON = {
-    "action": "FailJob",
     "onPodConditions": [
         {"type": "Initialized", "status": "True"},
         {"type": "Initialized", "status": "False"},
@@ -51,20 +50,24 @@ class MatchedRule:
     message: str
 
 
-def retry_fields(retries: int, *, is_queued: bool = False, is_gang: bool = False) -> dict[str, Any]:
+def retry_fields(
+    retries: int, *, is_queued: bool = False, is_gang: bool = False, by_index: bool = False
+) -> dict[str, Any]:
     """The fields of a run's Job that say which failures end it.
 
     No rule can name a pod that its kubelet refused: it has no exit code and no condition. Rules name what ran
     instead, so that in a run without retries nothing else counts towards the limit. With retries the limit
     has to count what ran, and a refusal with it. So it is in a queue, too, which suspends a Job to give its
     place away: that counts no failures, but rules would look at the pods that it ends. Of several pods the
-    one counts that failed, and not those that its end has ended.
+    one counts that failed, and not those that its end has ended. Tasks of a sweep fail each for itself.
     """
     rules: list[dict[str, Any]] = [_DISRUPTED, *([_ENDED_WITH_ANOTHER] if is_gang else [])]
+    limit = "backoffLimitPerIndex" if by_index else "backoffLimit"
     if not retries and not is_queued:
-        rules += [_ENDED_BADLY, _TAKEN_ON]
-        return {"backoffLimit": MAX_REFUSALS, "podFailurePolicy": {"rules": rules}}
-    return {"backoffLimit": retries, "podFailurePolicy": {"rules": rules}}
+        ends = PodFailureAction.FAIL_INDEX if by_index else PodFailureAction.FAIL_JOB
+        rules += [{"action": str(ends), **rule} for rule in (_ENDED_BADLY, _TAKEN_ON)]
+        return {limit: MAX_REFUSALS, "podFailurePolicy": {"rules": rules}}
+    return {limit: retries, "podFailurePolicy": {"rules": rules}}
 
 
 def matched_rule(policy: Mapping[str, Any] | None, pod: Mapping[str, Any]) -> MatchedRule | None:
@@ -87,6 +90,8 @@ def counts(policy: Mapping[str, Any] | None, pod: Mapping[str, Any]) -> bool:
 def is_over(job: Mapping[str, Any], failed: Sequence[Mapping[str, Any]]) -> bool:
     """Whether these failed pods end the Job, before its controller says so."""
     spec = job["spec"]
+    if "backoffLimitPerIndex" in spec:
+        return False  # Others may still be to come.
     policy = spec.get("podFailurePolicy")
     for pod in failed:
         rule = matched_rule(policy, pod)

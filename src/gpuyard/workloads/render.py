@@ -42,6 +42,7 @@ from gpuyard.workloads.launch import Launch, launch
 from gpuyard.workloads.pod_failure_policy import retry_fields
 from gpuyard.workloads.resolved_run import HostContext, ResolvedRun
 from gpuyard.workloads.spec.run_spec import RunSpec
+from gpuyard.workloads.sweeps import sweep
 
 CONTAINER = "main"
 
@@ -61,13 +62,15 @@ _ENV = {"PYTHONUNBUFFERED": "1"}
 
 
 def render(run: ResolvedRun) -> list[Manifest]:
-    """The objects of a run in the order of creation: claims that it makes, the ConfigMap that its Job mounts
-    and the Service that its pods have their names from, if any, and the Job.
+    """The objects of a run in the order of creation: claims that it makes, the ConfigMap that its Job mounts,
+    the Service that its pods have their names from and the values of its tasks, if any, and the Job.
 
     Nothing changes them afterwards: what is to be in them has to be in `run`.
     """
     carried = _claims(run)
     named = [service(run.name, run.namespace)] if is_gang(run.spec) else []
+    if run.spec.sweep is not None:
+        named.append(sweep.config_map(run.name, run.namespace, run.spec.sweep))
     if run.host:
         return [*carried, *named, _job(run, _host_pod(run, run.host))]
     started = launch(run)
@@ -77,7 +80,10 @@ def render(run: ResolvedRun) -> list[Manifest]:
 
 def _job(run: ResolvedRun, pod: dict[str, Any]) -> Manifest:
     labels = {LABEL_RUN: run.name}
-    annotations = {ANNOTATION_COMMAND: display(run.spec.run)}
+    annotations = {
+        ANNOTATION_COMMAND: display(run.spec.run),
+        **sweep.job_annotations(run.name, run.namespace, run.spec.sweep),
+    }
     if run.submitted_at is not None:
         annotations[ANNOTATION_SUBMITTED_AT] = run.submitted_at.isoformat(timespec="microseconds")
     if run.host and run.host.snapshot:
@@ -95,7 +101,13 @@ def _job(run: ResolvedRun, pod: dict[str, Any]) -> Manifest:
         },
         "spec": {
             **job_fields(run.spec),
-            **retry_fields(run.spec.retries, is_queued=run.is_queued, is_gang=is_gang(run.spec)),
+            **sweep.job_fields(run.spec.sweep, run.spec.at_once),
+            **retry_fields(
+                run.spec.retries,
+                is_queued=run.is_queued,
+                is_gang=is_gang(run.spec),
+                by_index=run.spec.sweep is not None,
+            ),
             "template": {"metadata": {"labels": dict(labels), **_annotated(run.spec)}, "spec": pod},
         },
     }
@@ -228,7 +240,8 @@ def _base_env(spec: RunSpec) -> dict[str, str]:
 
 def _env(run: ResolvedRun, values: Mapping[str, str]) -> list[dict[str, Any]]:
     own = [{"name": name, "value": escape_references(value)} for name, value in values.items()]
-    return with_own(environment(run.name, run.namespace, run.spec), own)
+    wiring = environment(run.name, run.namespace, run.spec)
+    return with_own([*wiring, *sweep.environment(run.name, run.namespace, run.spec.sweep)], own)
 
 
 def _resources(spec: RunSpec) -> dict[str, Any]:

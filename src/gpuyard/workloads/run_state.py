@@ -29,6 +29,7 @@ from gpuyard.workloads.outcome import (
     why_failed,
 )
 from gpuyard.workloads.pod_failure_policy import is_over
+from gpuyard.workloads.sweeps.sweep import Tasks
 
 __all__ = ["EARLY_SUCCESS", "Reason", "RunState", "State", "run_state"]
 
@@ -63,6 +64,7 @@ class RunState:
         nodes: where its pods are or were, sorted.
         priority: its PriorityClass, if any.
         started_at: when its first process started.
+        tasks: how far those of a sweep are; None for any other run.
         attempts: so far, the present one included; 0 before the first.
     """
 
@@ -81,6 +83,7 @@ class RunState:
     started_at: datetime | None
     finished_at: datetime | None
     attempts: int
+    tasks: Tasks | None = None
 
     def to_json(self) -> dict[str, Any]:
         """The stable keys of `ps -o json`; times are RFC 3339 in UTC or null."""
@@ -98,6 +101,7 @@ class RunState:
             "submitted_at": _text(self.submitted_at),
             "started_at": _text(self.started_at),
             "finished_at": _text(self.finished_at),
+            "tasks": self.tasks.to_json() if self.tasks else None,
         }
 
 
@@ -138,6 +142,7 @@ def run_state(
         started_at=min((started for pod in ordered if (started := _started_at(pod))), default=None),
         finished_at=_finished_at(job, ordered) if ended else None,
         attempts=_attempt_count(job, attempts),
+        tasks=Tasks.of(job),
     )
 
 
@@ -202,6 +207,10 @@ def _alive(job: Mapping[str, Any], pods: Sequence[Mapping[str, Any]]) -> _RunVer
     """The least advanced pod decides: a run with several is running when all of them are. Of one that is
     being ended for the sake of others, that is the reason."""
     order = [State.PENDING, State.STARTING, State.RUNNING]
+    if tasks := Tasks.of(job):
+        # They don't wait for one another.
+        verdict = max((_pod_verdict(pod) for pod in pods), key=lambda verdict: order.index(verdict.state))
+        return _RunVerdict(verdict.state, verdict.reason, verdict.message or tasks.text)
     verdict = min((_pod_verdict(pod) for pod in pods), key=lambda verdict: order.index(verdict.state))
     for pod in pods:
         if disruption := disruption_of(pod):
@@ -251,16 +260,20 @@ def _failed(job: Mapping[str, Any], last: Sequence[Mapping[str, Any]]) -> _RunVe
     if failed is None:
         return _RunVerdict(State.FAILED, Reason.JOB_FAILED, str(condition.get("message", "")))
     reason, message = why_failed(failed)
-    return _RunVerdict(State.FAILED, reason, f"{_which(job, failed)}{message}")
+    tasks = Tasks.of(job)
+    return _RunVerdict(
+        State.FAILED, reason, f"{tasks.failed_text if tasks else ''}{_which(job, failed)}{message}"
+    )
 
 
 def _which(job: Mapping[str, Any], pod: Mapping[str, Any]) -> str:
-    """`rank 2 (pod train-2-x7k2q on node a): ` of a run of several pods; empty of one."""
+    """`rank 2 (pod train-2-x7k2q on node a): ` of a run of several pods, of a sweep `task …`; else empty."""
     index = annotations_of(pod).get(ANNOTATION_COMPLETION_INDEX)
     if index is None or int(job["spec"].get("completions") or 1) == 1:
         return ""
     node = pod["spec"].get("nodeName")
-    return f"rank {index} (pod {pod['metadata']['name']}{f' on node {node}' if node else ''}): "
+    word = "task" if Tasks.of(job) else "rank"
+    return f"{word} {index} (pod {pod['metadata']['name']}{f' on node {node}' if node else ''}): "
 
 
 def _exit_code(last: Sequence[Mapping[str, Any]]) -> int | None:

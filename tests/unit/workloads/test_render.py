@@ -44,6 +44,7 @@ def resolved(spec: RunSpec, name: str = "a-run", host: HostContext = HOST) -> Re
         "launcher.py": "the launcher",
         "launcher_gang.py": "what several pods need",
         "launcher_grace.py": "what ends them",
+        "launcher_sweep.py": "what tasks need",
     }
     place: dict[str, Any] = {"image": spec.image, "launcher": launcher} if spec.image else {"host": host}
     return ResolvedRun(spec, name, "default", **place)

@@ -329,6 +329,7 @@ def test_the_json_keys_are_the_documented_ones() -> None:
         "submitted_at": "2026-01-31T12:00:00Z",
         "started_at": "2026-01-31T12:05:00Z",
         "finished_at": "2026-01-31T12:30:00Z",
+        "tasks": None,
     }
     assert run.attempts == 2
     json.dumps(run.to_json())
@@ -436,3 +437,32 @@ def test_the_rank_that_failed_is_named_and_not_those_that_ended_with_it() -> Non
 
 def test_a_program_s_own_193_is_its_own() -> None:
     assert run_state(job("Failed"), [failed(193)]).message == "exited with 193"
+
+
+def of_sweep(*conditions: Any, completed: str = "", failed: str = "") -> dict[str, Any]:
+    status = {"completedIndexes": completed, "failedIndexes": failed}
+    return job(
+        *conditions, annotations={"gpuyard.io/sweep": "values"}, status=status, completions=6, parallelism=2,
+        completionMode="Indexed", backoffLimitPerIndex=0,
+    )  # fmt: skip
+
+
+def test_a_sweep_runs_as_soon_as_one_of_its_tasks_does() -> None:
+    pods = [pod(index=2), pod("Running", state=RUNNING, index=3), failed(3, index=1)]
+    state = run_state(of_sweep(completed="0,4", failed="1"), pods)
+    assert (state.state, state.message, state.exit_code) == (State.RUNNING, "3 of 6 done, 1 failed", None)
+    assert state.to_json()["tasks"] == {"total": 6, "succeeded": 2, "failed": [1]}
+    assert run_state(job(), []).to_json()["tasks"] is None
+
+
+def test_a_task_that_failed_ends_no_sweep_by_itself() -> None:
+    state = run_state(of_sweep(failed="1"), [failed(3, index=1)])
+    assert state.state is State.PENDING
+
+
+def test_a_sweep_fails_with_the_task_that_failed_first() -> None:
+    ended = of_sweep(("Failed", "FailedIndexes"), completed="0,2-3,5", failed="1,4")
+    state = run_state(ended, [failed(3, "12:10:02", index=1), failed(4, "12:10:01", index=4)])
+    assert (state.state, state.exit_code) == (State.FAILED, 4)
+    expected = "2 of 6 tasks failed (1,4): task 4 (pod p-12:00:01-4 on node node-a): exited with 4"
+    assert state.message == expected

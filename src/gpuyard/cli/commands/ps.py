@@ -69,7 +69,8 @@ def command(
         exit_code = "" if state.exit_code is None else str(state.exit_code)
         submitted = age(state.submitted_at, now)
         place = [run.job["metadata"]["namespace"]] if all_namespaces else []
-        rows.append([*place, state.name, state.state, exit_code, gpus, submitted, took, state.reason or ""])
+        done = state.tasks.text if state.tasks else state.reason or ""
+        rows.append([*place, state.name, state.state, exit_code, gpus, submitted, took, done])
     print_table([*(["NAMESPACE"] if all_namespaces else ()), *_COLUMNS], rows, drop=("TOOK", "AGE", "EXIT"))
 
 

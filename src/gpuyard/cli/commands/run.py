@@ -55,6 +55,7 @@ Examples:
   gpuyard run notebook.py --gpus shared      # a share of one
   gpuyard run train_ddp.py --nodes 2 --gpus 8
   gpuyard run train.py --volume /data=imagenet:ro --volume /ckpt=./ckpt
+  gpuyard run train.py --sweep lr=0.1,0.01 --sweep seed=1..3 -- --lr {lr}
   gpuyard run -f gpuyard.yaml --env EPOCHS=3 -d
   gpuyard run -f gpuyard.yaml --dry-run -o yaml
 
@@ -80,6 +81,21 @@ Ctrl-C detaches with 0; the run goes on.
     metavar="N",
     help="Pods, each with these resources, that start together; wired for torchrun (default: 1).",
 )
+@spec_option(
+    "--sweep",
+    key="sweep",
+    form="entry",
+    metavar="NAME=VALUES",
+    help="A task for each value, such as lr=1e-3,1e-4 or seed=1..3; {NAME} in the command is replaced.",
+)
+@spec_option(
+    "--sweep-file",
+    key="sweep_file",
+    metavar="CSV",
+    shell_complete=complete_files,
+    help="A task for each row; the first line has the names.",
+)
+@spec_option("--at-once", key="at_once", metavar="N", help="Tasks that run at a time (default: up to 100).")
 @spec_option("--cpus", key="resources.cpus", metavar="QUANTITY", help="CPUs, such as 4 or 500m.")
 @spec_option("--memory", key="resources.memory", metavar="QUANTITY", help="Memory, such as 16Gi.")
 @spec_option("--shm", key="resources.shm", metavar="QUANTITY", help="Size of /dev/shm, such as 8Gi.")
@@ -264,14 +280,14 @@ class Submission:
         return await attached(target, self.run.name, self._after_submit(target), ours=True)
 
     async def _after_submit(self, target: Target) -> int:
-        from gpuyard.cli.output.submit_message import stdin_has_data, torch_note
+        from gpuyard.cli.output.submit_message import stdin_has_data, sweep_note, torch_note
         from gpuyard.workloads.command import reads_standard_input, split_run
 
         if self.output:
             await _print_run(target, self.run.name, self.output)
         else:
             click.echo(await self._message(target), err=True)
-            if note := torch_note(self.run):
+            for note in filter(None, (torch_note(self.run), sweep_note(self.run))):
                 click.echo(note, err=True)
         argv = split_run(self.run.spec.run, self.run.spec.shell)
         if reads_standard_input(argv):

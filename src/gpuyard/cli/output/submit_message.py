@@ -32,12 +32,29 @@ def submitted_text(run: ResolvedRun, environ: Mapping[str, str], *, simulated: b
     gpus = gpus_text({asked.resource: asked.count}) if asked.count else "no GPUs"
     if run.spec.nodes > 1:
         gpus = f"{run.spec.nodes} pods, each with {gpus}"
+    if run.spec.sweep is not None:
+        gpus = f"{run.spec.sweep.size} tasks, each with {gpus}"
     text = f"Submitted {run.name} ({gpus}{', simulated' if asked.count and simulated else ''})"
     text += f" with {run.script.path} from here" if run.script else _interpreter(run, environ)
     if run.host is not None and run.host.snapshot is not None:
         source = run.host.snapshot.source
         text += f". It runs in a copy of {source}; `gpuyard rm` removes that with all that it writes there"
     return text
+
+
+def sweep_note(run: ResolvedRun) -> str:
+    """Says which values of a sweep the command doesn't name; empty for nothing."""
+    if run.spec.sweep is None:
+        return ""
+    from gpuyard.runs.submitting.sweep import unused_names
+
+    unused = unused_names(run.spec)
+    if not unused:
+        return ""
+    several = len(unused) > 1
+    words = "their variables" if several else "its variable"
+    braces = ", ".join(f"{{{name}}}" for name in unused)
+    return f"Note: the command has no {braces}: tasks find {'them' if several else 'it'} in {words} alone"
 
 
 def _interpreter(run: ResolvedRun, environ: Mapping[str, str]) -> str:

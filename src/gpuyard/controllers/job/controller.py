@@ -131,7 +131,7 @@ class JobController:
         pods = self._views(book)
         todo = plan(job, pods, judge(job, pods, book.age), book.age, self._backoff_s)
         problems = await self._control.delete(manifest, book, todo.delete, counts=todo.counts)
-        problems += await self._control.create(manifest, book, todo.create)
+        problems += await self._control.create(manifest, book, todo.create, todo.failures)
         manifest = await self._count(manifest, book)
         if problems:
             raise problems[0]

@@ -3,19 +3,20 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from itertools import islice
 
+from gpuyard.controllers.job.index_failures import failed_indexes, failures_after, held_failures
+from gpuyard.controllers.job.pod_outcome import has_valid_index
 from gpuyard.controllers.job.status import (
     JobVerdict,
     completed_indexes,
-    has_valid_index,
     is_decided,
     succeeded_count,
     time_left_s,
 )
-from gpuyard.controllers.job.view import JobView, PodView
+from gpuyard.controllers.job.view import IndexFailures, JobView, PodView
 from gpuyard.kube.ages import Age
 
 #: Source: job_controller.go MaxJobPodFailureBackOff.
@@ -33,12 +34,14 @@ class JobPlan:
         delete: pods to delete.
         counts: whether the deleted pods count as failures: only so when the Job has failed.
         wait_s: seconds until pods may be created again, when back-off forbids it now.
+        failures: of the indexes of new pods so far, where each has a limit of its own.
     """
 
     create: tuple[int | None, ...] = ()
     delete: tuple[PodView, ...] = ()
     counts: bool = False
     wait_s: float | None = None
+    failures: Mapping[int, IndexFailures] = field(default_factory=dict)
 
 
 def plan(
@@ -60,6 +63,8 @@ def plan(
     missing = min(wanted - len(holding), _MAX_AT_ONCE)
     if job.suspended or missing <= 0:
         return JobPlan()
+    if job.limit_per_index is not None:
+        return _plan_indexes(job, pods, holding, missing, age, backoff_s)
     wait_s = _backoff_left_s(pods, age, backoff_s)
     if wait_s > 0:
         return JobPlan(wait_s=wait_s)
@@ -68,6 +73,31 @@ def plan(
     taken = completed_indexes(job, pods) | {pod.index for pod in holding}
     free = (index for index in range(job.completions or 0) if index not in taken)
     return JobPlan(create=tuple(islice(free, missing)))
+
+
+def _plan_indexes(
+    job: JobView,
+    pods: Sequence[PodView],
+    holding: Sequence[PodView],
+    missing: int,
+    age: Age,
+    backoff_s: float,
+) -> JobPlan:
+    """Where each index fails for itself, each has a back-off of its own, and the next one takes its turn.
+    (Kubernetes leaves the place empty meanwhile.)"""
+    held = held_failures(job, pods)
+    waits = {
+        index: _delay_s(pod.index_failures.total + 1, backoff_s) - _age_s(pod, age)
+        for index, pod in held.items()
+    }
+    waiting = {index for index, wait_s in waits.items() if wait_s > 0}
+    taken = (
+        completed_indexes(job, pods) | failed_indexes(job, pods) | {pod.index for pod in holding} | waiting
+    )
+    free = [*islice((index for index in range(job.completions or 0) if index not in taken), missing)]
+    known = {index: failures_after(job, held[index]) if index in held else IndexFailures() for index in free}
+    wait_s = min((waits[index] for index in waiting), default=None)
+    return JobPlan(create=tuple(free), wait_s=wait_s, failures=known)
 
 
 def next_look_s(job: JobView, todo: JobPlan, age: Age) -> float | None:
@@ -85,7 +115,8 @@ def _wanted(job: JobView, pods: Sequence[PodView], active: int) -> int:
     if job.completions is None:
         # Once one pod has succeeded the others may end by themselves.
         return active if succeeded else job.parallelism
-    return max(min(job.completions - succeeded, job.parallelism), 0)
+    left = job.completions - succeeded - len(failed_indexes(job, pods))
+    return max(min(left, job.parallelism), 0)
 
 
 def _surplus(job: JobView, active: Sequence[PodView], wanted: int) -> list[PodView]:
@@ -122,5 +153,14 @@ def _backoff_left_s(pods: Sequence[PodView], age: Age, backoff_s: float) -> floa
     failures = [ages[at] for at, phase in ends if phase == "Failed" and ages[at] < last_success_s]
     if not failures:
         return 0.0
-    delay_s = min(backoff_s * 2.0 ** min(len(failures) - 1, 30), _MAX_BACKOFF_S)
-    return delay_s - min(failures)
+    return _delay_s(len(failures), backoff_s) - min(failures)
+
+
+def _delay_s(failures: int, backoff_s: float) -> float:
+    """The back-off after so many failures, which is one at least."""
+    return min(backoff_s * 2.0 ** min(failures - 1, 30), _MAX_BACKOFF_S)
+
+
+def _age_s(pod: PodView, age: Age) -> float:
+    """Seconds since it ended; one that is only being deleted ends now."""
+    return age(pod.finished_at) if pod.finished_at else 0.0

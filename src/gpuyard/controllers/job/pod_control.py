@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import random
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from typing import TypeAlias, TypeVar
 
 from gpuyard import errors
@@ -13,7 +13,7 @@ from gpuyard.client.api import KubeApi, PatchType
 from gpuyard.client.events import EventRecorder
 from gpuyard.controllers.job.bookkeeping import Bookkeeping
 from gpuyard.controllers.job.pods import pod_of
-from gpuyard.controllers.job.view import PodView
+from gpuyard.controllers.job.view import IndexFailures, PodView
 from gpuyard.kube.objects import JOBS, PODS, Manifest, key_of, with_kind
 from gpuyard.kube.wellknown import FINALIZER_JOB_TRACKING
 
@@ -33,16 +33,27 @@ class PodControl:
         self._rng = rng
 
     async def create(
-        self, job: Manifest, book: Bookkeeping, indexes: Sequence[int | None]
+        self,
+        job: Manifest,
+        book: Bookkeeping,
+        indexes: Sequence[int | None],
+        failures: Mapping[int, IndexFailures],
     ) -> list[errors.GpuyardError]:
         """Makes one pod for each entry and returns what went wrong.
 
         It starts with one and doubles, so that a template that the server refuses is refused once,
         not a hundred times.
+
+        Args:
+            job: whose they are.
+            book: its notes.
+            indexes: None for a pod without one.
+            failures: of the indexes so far, where each has a limit of its own.
         """
 
         async def create_one(index: int | None) -> Problem:
-            return await self._create_one(job, book, index)
+            known = None if index is None else failures.get(index)
+            return await self._create_one(job, book, index, known)
 
         done, size = 0, 1
         while done < len(indexes):
@@ -53,9 +64,11 @@ class PodControl:
             size = min(size * 2, _MAX_CONCURRENT)
         return []
 
-    async def _create_one(self, job: Manifest, book: Bookkeeping, index: int | None) -> Problem:
+    async def _create_one(
+        self, job: Manifest, book: Bookkeeping, index: int | None, failures: IndexFailures | None
+    ) -> Problem:
         for attempt in range(_NAME_ATTEMPTS):
-            pod = pod_of(job, index, self._rng)
+            pod = pod_of(job, index, self._rng, failures)
             book.creating(pod)
             try:
                 made = await self._api.create(PODS, pod)

@@ -9,10 +9,13 @@ import random
 from copy import deepcopy
 from typing import Any
 
+from gpuyard.controllers.job.view import IndexFailures
 from gpuyard.kube.names import random_suffix
 from gpuyard.kube.objects import JOBS, PODS, Manifest, uid_of
 from gpuyard.kube.wellknown import (
     ANNOTATION_COMPLETION_INDEX,
+    ANNOTATION_INDEX_FAILURES,
+    ANNOTATION_INDEX_IGNORED,
     FINALIZER_JOB_TRACKING,
     LABEL_JOB_NAME,
     LABEL_JOB_UID,
@@ -23,11 +26,19 @@ _SUFFIX_LENGTH = 5
 _MAX_PREFIX_LENGTH = 63 - _SUFFIX_LENGTH
 
 
-def pod_of(job: Manifest, index: int | None, rng: random.Random) -> Manifest:
+def pod_of(
+    job: Manifest, index: int | None, rng: random.Random, failures: IndexFailures | None = None
+) -> Manifest:
     """A new pod of this Job, for a completion index or for none.
 
     It is named here, not by the server, so that the controller can tell it from a pod of another try
     even when the answer to the create never arrives.
+
+    Args:
+        job: its Job.
+        index: the completion index.
+        rng: for the name.
+        failures: of that index so far, where each has a limit of its own.
     """
     name, uid = job["metadata"]["name"], uid_of(job)
     template = deepcopy(job["spec"]["template"])
@@ -63,6 +74,10 @@ def pod_of(job: Manifest, index: int | None, rng: random.Random) -> Manifest:
         spec["hostname"] = f"{name}-{index}"
         for container in [*(spec.get("initContainers") or ()), *spec["containers"]]:
             _add_index_variable(container)
+    if failures is not None:
+        metadata["annotations"][ANNOTATION_INDEX_FAILURES] = str(failures.counted)
+        if failures.ignored:
+            metadata["annotations"][ANNOTATION_INDEX_IGNORED] = str(failures.ignored)
     return {"apiVersion": PODS.api_version, "kind": PODS.kind, "metadata": metadata, "spec": spec}
 
 

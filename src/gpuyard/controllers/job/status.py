@@ -12,19 +12,21 @@ Sources: Kubernetes 1.34, enhancements 2307 (job tracking without lingering pods
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any, Literal, TypeAlias
 
-from gpuyard.controllers.job.completion_indexes import format_indexes, parse_indexes
+from gpuyard.controllers.job.index_failures import failed_indexes, held_failures
+from gpuyard.controllers.job.pod_outcome import counts_failure, has_valid_index, is_failed, raw, uncounted
 from gpuyard.controllers.job.view import JobView, PodView
 from gpuyard.kube.ages import Age
 from gpuyard.kube.conditions import find_condition, with_condition
 from gpuyard.kube.objects import Manifest
 from gpuyard.kube.timestamps import format_time
 from gpuyard.workloads.outcome import is_stopped
-from gpuyard.workloads.pod_failure_policy import PodFailureAction, counts, matched_rule
+from gpuyard.workloads.pod_failure_policy import PodFailureAction, matched_rule
+from gpuyard.workloads.sweeps.completion_indexes import format_indexes, parse_indexes
 
 EventType: TypeAlias = Literal["Normal", "Warning"]
 
@@ -58,22 +60,10 @@ class Account:
     finished: bool
 
 
-def has_valid_index(job: JobView, pod: PodView) -> bool:
-    """Whether the pod stands for a completion that the Job wants; always so unless it is Indexed."""
-    return not job.indexed or (pod.index is not None and pod.index < (job.completions or 0))
-
-
-def is_failed(job: JobView, pod: PodView) -> bool:
-    """Whether the pod counts as a failure: it failed, or someone deletes it before it ended."""
-    if pod.phase == "Failed":
-        return True
-    return pod.terminating and not job.replaces_only_failed
-
-
 def completed_indexes(job: JobView, pods: Sequence[PodView]) -> frozenset[int]:
     """Indexes with a success, recorded or seen now."""
     recorded = parse_indexes(job.completed_indexes, job.completions or 0)
-    new = [pod.index for pod in _uncounted(job, pods) if pod.phase == "Succeeded"]
+    new = [pod.index for pod in uncounted(job, pods) if pod.phase == "Succeeded"]
     return recorded | {index for index in new if index is not None}
 
 
@@ -81,24 +71,14 @@ def succeeded_count(job: JobView, pods: Sequence[PodView]) -> int:
     """Successes so far, those that aren't counted for good included."""
     if job.indexed:
         return len(completed_indexes(job, pods))
-    new = sum(1 for pod in _uncounted(job, pods) if pod.phase == "Succeeded")
+    new = sum(1 for pod in uncounted(job, pods) if pod.phase == "Succeeded")
     return job.succeeded + len(job.uncounted_succeeded) + new
 
 
 def failed_count(job: JobView, pods: Sequence[PodView]) -> int:
     """Failures so far, those that aren't counted for good included."""
-    new = sum(1 for pod in _uncounted(job, pods) if is_failed(job, pod) and _counts(job, pod))
+    new = sum(1 for pod in uncounted(job, pods) if is_failed(job, pod) and counts_failure(job, pod))
     return job.failed + len(job.uncounted_failed) + new
-
-
-def _raw(pod: PodView) -> Mapping[str, Any]:
-    """What a podFailurePolicy looks at."""
-    metadata = {"namespace": pod.key.namespace, "name": pod.key.name}
-    return {"metadata": metadata, "status": pod.status}
-
-
-def _counts(job: JobView, pod: PodView) -> bool:
-    return counts(job.failure_policy, _raw(pod))
 
 
 def _failed_by_rule(job: JobView, pods: Sequence[PodView]) -> JobVerdict | None:
@@ -108,16 +88,21 @@ def _failed_by_rule(job: JobView, pods: Sequence[PodView]) -> JobVerdict | None:
     """
     for pod in pods:
         looked_at = pod.tracked and is_failed(job, pod)
-        rule = matched_rule(job.failure_policy, _raw(pod)) if looked_at else None
+        rule = matched_rule(job.failure_policy, raw(pod)) if looked_at else None
         if rule is not None and rule.action is PodFailureAction.FAIL_JOB:
             return JobVerdict(False, "PodFailurePolicy", rule.message)
     return None
 
 
-def _uncounted(job: JobView, pods: Sequence[PodView]) -> list[PodView]:
-    """Pods whose outcome the status doesn't hold yet. The first outcome that is written stands."""
-    known = {*job.uncounted_succeeded, *job.uncounted_failed}
-    return [pod for pod in pods if pod.tracked and pod.uid not in known and has_valid_index(job, pod)]
+def _failed_by_indexes(job: JobView, pods: Sequence[PodView]) -> JobVerdict | None:
+    """The verdict once every index has ended and some failed, or more failed than may."""
+    failed = failed_indexes(job, pods)
+    if job.max_failed_indexes is not None and len(failed) > job.max_failed_indexes:
+        message = "Job has exceeded the specified maximal number of failed indexes"
+        return JobVerdict(False, "MaxFailedIndexesExceeded", message)
+    if failed and len(failed) + len(completed_indexes(job, pods)) >= (job.completions or 0):
+        return JobVerdict(False, "FailedIndexes", "Job has failed indexes")
+    return None
 
 
 def judge(job: JobView, pods: Sequence[PodView], age: Age) -> JobVerdict | None:
@@ -130,6 +115,8 @@ def judge(job: JobView, pods: Sequence[PodView], age: Age) -> JobVerdict | None:
         return verdict
     if failed_count(job, pods) > job.backoff_limit or _restarted_too_often(job, pods):
         return JobVerdict(False, "BackoffLimitExceeded", "Job has reached the specified backoff limit")
+    if verdict := _failed_by_indexes(job, pods):
+        return verdict
     left_s = time_left_s(job, age)
     if left_s is not None and left_s <= 0:
         return JobVerdict(False, "DeadlineExceeded", "Job was active longer than specified deadline")
@@ -178,6 +165,8 @@ def account(job: JobView, pods: Sequence[PodView], verdict: JobVerdict | None, n
         indexes = completed_indexes(job, pods)
         succeeded = len(indexes)
         status |= {"completedIndexes": format_indexes(indexes)} if indexes else {}
+    if job.limit_per_index is not None:
+        status["failedIndexes"] = format_indexes(failed_indexes(job, pods))
     status |= {name: n for name, n in (("succeeded", succeeded), ("failed", failed)) if n}
     status["uncountedTerminatedPods"] = {
         name: uids for name, uids in (("succeeded", succeeded_uids), ("failed", failed_uids)) if uids
@@ -197,10 +186,11 @@ def _record(
 ) -> list[PodView]:
     """Adds the uids of new outcomes to the two lists, and returns the pods that may be released then."""
     release: list[PodView] = []
+    held = {pod.uid for pod in held_failures(job, pods).values()} if verdict is None else frozenset[str]()
     for pod in pods:
         if len(succeeded_uids) + len(failed_uids) >= _MAX_UNCOUNTED:
             break
-        if not pod.tracked or not _may_release(job, pod, verdict):
+        if not pod.tracked or not _may_release(job, pod, verdict, held):
             continue
         release.append(pod)
         if not has_valid_index(job, pod) or pod.uid in succeeded_uids or pod.uid in failed_uids:
@@ -209,16 +199,18 @@ def _record(
             # The index is enough to know it again.
             if not job.indexed:
                 succeeded_uids.append(pod.uid)
-        elif not _counts(job, pod):
+        elif not counts_failure(job, pod):
             continue
         elif is_failed(job, pod) or (verdict is not None and not verdict.succeeded):
             failed_uids.append(pod.uid)
     return release
 
 
-def _may_release(job: JobView, pod: PodView, verdict: JobVerdict | None) -> bool:
-    if pod.phase == "Succeeded" or is_failed(job, pod) or job.deleting:
+def _may_release(job: JobView, pod: PodView, verdict: JobVerdict | None, held: Collection[str]) -> bool:
+    if pod.phase == "Succeeded" or job.deleting:
         return True
+    if is_failed(job, pod):
+        return pod.uid not in held
     return verdict is not None and pod.deleting
 
 

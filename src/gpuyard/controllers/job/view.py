@@ -8,14 +8,21 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
-from typing import Any
+from typing import Any, NamedTuple
 
 from gpuyard.kube.conditions import condition_is_true, find_condition
 from gpuyard.kube.objects import Manifest, ObjectKey, annotations_of, key_of, uid_of
 from gpuyard.kube.pods import container_statuses, is_terminal
 from gpuyard.kube.timestamps import parse_time
-from gpuyard.kube.wellknown import ANNOTATION_COMPLETION_INDEX, FINALIZER_JOB_TRACKING
+from gpuyard.kube.wellknown import (
+    ANNOTATION_COMPLETION_INDEX,
+    ANNOTATION_INDEX_FAILURES,
+    ANNOTATION_INDEX_IGNORED,
+    FINALIZER_JOB_TRACKING,
+)
 
+#: Of a number in an annotation, which anybody may write.
+_MAX_DIGITS = 9
 _OWN_CONTROLLER = "kubernetes.io/job-controller"
 
 
@@ -27,6 +34,8 @@ class JobView:
         completions: None when one success of any pod makes the Job complete.
         replaces_only_failed: podReplacementPolicy Failed: a terminating pod still holds its place.
         managed: False when another controller is named in spec.managedBy.
+        limit_per_index: failures after which one index has failed; None without a limit for each.
+        max_failed_indexes: more of them end the Job.
         succeeded, failed: pods counted for good; `uncounted_*` are uids still to be moved there.
     """
 
@@ -50,6 +59,9 @@ class JobView:
     uncounted_failed: tuple[str, ...]
     status: Mapping[str, Any]
     failure_policy: Mapping[str, Any] | None = None
+    limit_per_index: int | None = None
+    max_failed_indexes: int | None = None
+    failed_indexes: str = ""
 
     @property
     def finished_at(self) -> datetime | None:
@@ -65,6 +77,23 @@ class JobView:
         return condition_is_true({"status": self.status}, condition)
 
 
+class IndexFailures(NamedTuple):
+    """How often the pods of an index failed before this one.
+
+    Attributes:
+        counted: towards the index's limit.
+        ignored: by a rule of the podFailurePolicy; they lengthen the back-off all the same.
+    """
+
+    counted: int = 0
+    ignored: int = 0
+
+    @property
+    def total(self) -> int:
+        """All of them."""
+        return self.counted + self.ignored
+
+
 @dataclass(frozen=True)
 class PodView:
     """One pod of a Job.
@@ -75,6 +104,7 @@ class PodView:
         restarts: of its containers, in place.
         finished_at: when its last container ended, for a pod that failed or succeeded.
         status: as its kubelet wrote it, for a podFailurePolicy.
+        index_failures: of its index, before it.
     """
 
     key: ObjectKey
@@ -90,6 +120,7 @@ class PodView:
     created_at: str
     finished_at: datetime | None
     status: Mapping[str, Any] = field(default_factory=dict)
+    index_failures: IndexFailures = field(default_factory=IndexFailures)
 
     @property
     def terminal(self) -> bool:
@@ -136,6 +167,9 @@ def view_job(manifest: Manifest) -> JobView:
         uncounted_failed=tuple(uncounted.get("failed") or ()),
         status=status,
         failure_policy=spec.get("podFailurePolicy"),
+        limit_per_index=spec.get("backoffLimitPerIndex"),
+        max_failed_indexes=spec.get("maxFailedIndexes"),
+        failed_indexes=status.get("failedIndexes", ""),
     )
 
 
@@ -153,19 +187,23 @@ def view_pod(manifest: Manifest) -> PodView:
         tracked=FINALIZER_JOB_TRACKING in finalizers,
         finalizers=finalizers,
         scheduled=bool((manifest.get("spec") or {}).get("nodeName")),
-        index=_index_of(manifest),
+        index=_number(manifest, ANNOTATION_COMPLETION_INDEX),
         restarts=sum(
             container.get("restartCount", 0) for container in container_statuses(manifest, init=True)
         ),
         created_at=metadata.get("creationTimestamp", ""),
         finished_at=_finished_at(manifest) if is_terminal(manifest) else None,
         status=status,
+        index_failures=IndexFailures(
+            _number(manifest, ANNOTATION_INDEX_FAILURES) or 0,
+            _number(manifest, ANNOTATION_INDEX_IGNORED) or 0,
+        ),
     )
 
 
-def _index_of(pod: Manifest) -> int | None:
-    text = annotations_of(pod).get(ANNOTATION_COMPLETION_INDEX, "")
-    return int(text) if text.isdecimal() else None
+def _number(pod: Manifest, annotation: str) -> int | None:
+    text = annotations_of(pod).get(annotation, "")
+    return int(text) if text.isdecimal() and len(text) <= _MAX_DIGITS else None
 
 
 def _finished_at(pod: Manifest) -> datetime | None:

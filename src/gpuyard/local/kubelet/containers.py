@@ -8,6 +8,7 @@ import os
 import pwd
 import re
 import shutil
+import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -23,6 +24,7 @@ from gpuyard.kube.wellknown import (
     ENV_GRACE,
     ENV_SIGNAL,
     ENV_SIMULATED,
+    ENV_SWEEP,
     NVIDIA,
 )
 from gpuyard.local.kubelet.context import KubeletContext
@@ -159,23 +161,26 @@ def base_environment() -> dict[str, str]:
 
 
 def through_launcher(argv: Sequence[str], environment: Mapping[str, str]) -> list[str]:
-    """The command, with the launcher before it when the run has several pods, says how it is to be ended, or
-    asked for GPUs and has real ones.
+    """The command, with the launcher before it when the run has several pods or tasks, says how it is to be
+    ended, or asked for GPUs and has real ones.
 
     Simulated ones aren't looked for, but they are numbered by the launcher where the run asks for numbers.
     The launcher runs in the Python whose torch the command would import: the command's own interpreter, else
-    the first python3 of the process's PATH. Where there is none, nothing is checked.
+    the first python3 of the process's PATH. Where there is none, nothing is checked; a task's values are
+    filled in by the yard's own.
     """
     asked = environment.get(ENV_GPUS, "")
     checks_gpus = asked.isdigit() and bool(int(asked))
     if ENV_SIMULATED in environment and ENV_CUDA_INDEXES not in environment:
         checks_gpus = False
-    if not checks_gpus and environment.keys().isdisjoint((ENV_GANG, ENV_GRACE, ENV_SIGNAL)):
+    if not checks_gpus and environment.keys().isdisjoint((ENV_GANG, ENV_GRACE, ENV_SIGNAL, ENV_SWEEP)):
         return list(argv)
     if _PYTHON.fullmatch(os.path.basename(argv[0])):  # noqa: PTH119 - a word of a command line
         python: str | None = argv[0]
     else:
         python = shutil.which("python3", path=environment.get("PATH", os.defpath))
+    if python is None and ENV_SWEEP in environment:
+        python = sys.executable
     return [python, launcher.__file__, *argv] if python else list(argv)
 
 

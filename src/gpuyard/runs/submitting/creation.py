@@ -18,8 +18,8 @@ _POLL_S = 0.1
 
 
 async def create_run(target: Target, manifests: Sequence[Manifest], notify: Notify) -> None:
-    """Creates a run's Job, and before it what it needs (the ConfigMap that it mounts, the Service that its
-    pods have their names from), which the Job then owns.
+    """Creates a run's Job, and before it what it needs (ConfigMaps that its pods read, the Service that they
+    have their names from), which the Job then owns.
 
     The owner can be named only when it has its uid, so last. Once begun this is carried through: Ctrl-C
     counts when it is done.
@@ -184,7 +184,15 @@ def _needs(job: Manifest, carried: Manifest) -> bool:
     if carried["kind"] == SERVICES.kind:
         return bool(pod.get("subdomain") == name)
     volumes: Sequence[Mapping[str, Any]] = pod.get("volumes") or ()
+    env = [variable for container in pod["containers"] for variable in container.get("env") or ()]
+    if any(_reads(variable, name) for variable in env):
+        return True
     return any((volume.get("configMap") or {}).get("name") == name for volume in volumes)
+
+
+def _reads(variable: Mapping[str, Any], config_map: str) -> bool:
+    source = (variable.get("valueFrom") or {}).get("configMapKeyRef") or {}
+    return bool(source.get("name") == config_map)
 
 
 def _taken(target: Target, name: str) -> errors.UsageError:

@@ -35,6 +35,10 @@ def resolve(spec: RunSpec, base: Path, environ: Mapping[str, str], *, namespace:
     Raises:
         UsageError: something that it needs isn't here.
     """
+    if spec.sweep is not None or spec.sweep_file is not None:
+        from gpuyard.runs.submitting.sweep import with_whole_sweep  # Few runs have one.
+
+        spec = with_whole_sweep(spec, base)
     name = spec.name or generate_name(subject(split_run(spec.run, spec.shell)), random.SystemRandom())
     image = _image_name(spec)
     if spec.volumes:

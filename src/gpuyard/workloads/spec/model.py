@@ -12,6 +12,7 @@ if TYPE_CHECKING:
 from gpuyard.advice import advice
 from gpuyard.kube.names import is_subdomain
 from gpuyard.kube.quantity import parse_quantity
+from gpuyard.kube.wellknown import ALLOCATED_ENV
 from gpuyard.workloads.command import CommandLine, split_run, split_shell
 from gpuyard.workloads.names import name_problem
 from gpuyard.workloads.spec.affinity import AFFINITY, TOLERATION
@@ -20,13 +21,6 @@ from gpuyard.workloads.spec.schema import Fields, Findings, entries, items, mayb
 from gpuyard.workloads.spec.text_tree import Node, Path
 from gpuyard.workloads.spec.time_spans import parse_span
 from gpuyard.workloads.spec.volumes import check_volume, claim_name, folder_name, mount_path, parse_source
-
-#: What the allocation sets, and a user's value would go round it.
-ALLOCATED_ENV = frozenset(
-    {"NVIDIA_VISIBLE_DEVICES", "CUDA_VISIBLE_DEVICES", "NVIDIA_MIG_CONFIG_DEVICES",
-     "NVIDIA_MIG_MONITOR_DEVICES", "NVIDIA_IMEX_CHANNELS", "ROCR_VISIBLE_DEVICES", "HIP_VISIBLE_DEVICES",
-     "GPUYARD_SIMULATED", "GPUYARD_SHARES"}
-)  # fmt: skip
 
 _ENV_NAME = r"(?a)[A-Za-z_.-][A-Za-z0-9_.-]*"
 _LABEL_VALUE = r"(?a)(?:[A-Za-z0-9](?:[A-Za-z0-9_.-]{0,61}[A-Za-z0-9])?)?"
@@ -275,6 +269,15 @@ def _read_volume(node: Node, path: Path, findings: Findings) -> Any:
     return (_VOLUME if isinstance(node, dict) else text(parse_source))(node, path, findings)
 
 
+def _read_sweep(node: Node, path: Path, findings: Findings) -> Any:
+    """The values of each name."""
+    from gpuyard.workloads.sweeps.values import parse_values, sweep_name  # Few specs have any.
+
+    if node == {}:
+        findings.add(path, "has no values, so that there would be no task; write for example lr: 1e-3,1e-4")
+    return entries(sweep_name, value(parse_values))(node, path, findings)
+
+
 #: A spec file.
 SPEC = Fields(
     {
@@ -291,6 +294,9 @@ SPEC = Fields(
         "nodes": whole_number(1, MAX_NODES),
         "start_within": value(_timeout),
         "volumes": entries(mount_path, _read_volume),
+        "sweep": _read_sweep,
+        "sweep_file": _TEXT,
+        "at_once": whole_number(1, 100_000),
         "retries": whole_number(0, 1000),
         "timeout": value(_timeout),
         "grace": value(_timeout),

@@ -34,6 +34,7 @@ if TYPE_CHECKING:
     from decimal import Decimal
 
     from gpuyard.workloads.spec.early_signal import EarlySignal
+    from gpuyard.workloads.sweeps.values import Sweep
 
 _NO_TEXT = "the value isn't text in UTF-8"
 
@@ -89,7 +90,10 @@ class RunSpec:
         nodes: how many pods it has, each with these resources, on as many nodes or fewer.
         start_within: how long a run of several pods that are up waits for the others.
         volumes: what it mounts, the outer paths first.
-        retries: attempts after the first.
+        sweep: the values of its tasks; None for a run without. At the submit the file's come to it.
+        sweep_file: a table in CSV, relative to the spec's folder.
+        at_once: how many of its tasks run at a time; None for a bound of ours.
+        retries: attempts after the first, of each task for itself.
         timeout: how long one attempt may run; None for any time.
         grace: how long its processes have from SIGTERM to SIGKILL; None for Kubernetes' 30 s.
         signal: sent to what handles it before the timeout.
@@ -119,6 +123,9 @@ class RunSpec:
     nodes: int = 1
     start_within: timedelta = timedelta(minutes=10)
     volumes: tuple[Volume, ...] = ()
+    sweep: Sweep | None = None
+    sweep_file: str | None = None
+    at_once: int | None = None
     retries: int = 0
     timeout: timedelta | None = None
     grace: timedelta | None = None
@@ -290,6 +297,7 @@ def _across(root: Mapping[str, Node], flags: Mapping[Path, str]) -> Iterator[tup
     if problem := _signal_problem(root):
         yield ("signal",), problem
     yield from across_volumes(root)
+    yield from _sweep_problems(root)
     resources = root.get("resources")
     if isinstance(resources, dict):
         shm, memory = _bytes(resources.get("shm")), _bytes(resources.get("memory"))
@@ -312,6 +320,15 @@ def _signal_problem(root: Mapping[str, Node]) -> str:
     except ValueError:
         return ""
     return f"would be sent before the run begins, whose timeout is {timeout}" if early else ""
+
+
+def _sweep_problems(root: Mapping[str, Node]) -> Iterator[tuple[Path, str]]:
+    is_sweep = root.get("sweep") is not None or root.get("sweep_file") is not None
+    if is_sweep and root.get("nodes") not in (None, "1"):
+        words = "a sweep's tasks are of one pod each; leave it out, or sweep within the command"
+        yield ("nodes",), advice(words)
+    if root.get("at_once") is not None and not is_sweep:
+        yield ("at_once",), advice("only tasks of a sweep take turns; leave it out, or add `sweep` (--sweep)")
 
 
 def _bytes(value: Node) -> Decimal | None:
@@ -349,6 +366,16 @@ def _own_run(written: Node) -> CommandLine | None:
         return None
 
 
+def _sweep(found: Mapping[str, tuple[str, ...]] | None) -> Sweep | None:
+    if not found:
+        return None
+    from gpuyard.workloads.sweeps.values import Sweep, ValueTable  # Few runs have one.
+
+    return Sweep(
+        tuple(ValueTable((name,), tuple((value,) for value in values)) for name, values in found.items())
+    )
+
+
 def _run_spec(found: Mapping[str, Any], env: Mapping[str, str], written: Node) -> RunSpec:
     """The checked spec as a value: keys of one name and meaning as they are, the others one by one."""
     image = found.get("image")
@@ -360,6 +387,7 @@ def _run_spec(found: Mapping[str, Any], env: Mapping[str, str], written: Node) -
         "build": build,
         "volumes": volumes_of(found.get("volumes", {})),
         "tolerations": tuple(found.get("tolerations", ())),
+        "sweep": _sweep(found.get("sweep")),
     }
     resources = found.get("resources", {})
     as_they_are = {key: value for key, value in found.items() if key != "resources"}

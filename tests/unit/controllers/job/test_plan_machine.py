@@ -15,13 +15,13 @@ from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 
-from gpuyard.controllers.job.completion_indexes import parse_indexes
 from gpuyard.controllers.job.plan import plan
 from gpuyard.controllers.job.pods import pod_of
 from gpuyard.controllers.job.status import account, judge
 from gpuyard.controllers.job.view import PodView, view_job, view_pod
 from gpuyard.kube.conditions import condition_is_true
 from gpuyard.kube.timestamps import format_time
+from gpuyard.workloads.sweeps.completion_indexes import parse_indexes
 
 NOW = datetime(2026, 1, 31, 12, 0, tzinfo=UTC)
 FINALIZER = "batch.kubernetes.io/job-tracking"

@@ -44,7 +44,7 @@ _IMMUTABLE = (
 #: Parts of the template that may change as long as no pod was made of it.
 _SCHEDULING = ("nodeSelector", "tolerations", "affinity", "schedulingGates")
 #: What Kubernetes takes and the job controller here doesn't do.
-_NOT_SERVED = ("successPolicy", "backoffLimitPerIndex", "maxFailedIndexes")
+_NOT_SERVED = ("successPolicy",)
 _MAX_RULES = 20
 _MAX_PATTERNS = 20
 _MAX_EXIT_CODES = 255
@@ -57,7 +57,8 @@ def validate_job(job: Manifest, old: Manifest | None) -> list[FieldError]:
     """Broken rules of a Job, against the one that it replaces when there is one."""
     spec = job.get("spec") or {}
     found = _validate_spec(spec) + _validate_status(job.get("status") or {})
-    found += _validate_template(spec.get("template") or {}, has_failure_policy="podFailurePolicy" in spec)
+    never = [name for name in ("podFailurePolicy", "backoffLimitPerIndex") if name in spec]
+    found += _validate_template(spec.get("template") or {}, never=never)
     found += [
         forbidden(f"spec.{name}", "this yard's job controller doesn't do this yet; leave it out")
         for name in _NOT_SERVED
@@ -71,7 +72,7 @@ def validate_job(job: Manifest, old: Manifest | None) -> list[FieldError]:
 def _validate_spec(spec: Mapping[str, Any]) -> list[FieldError]:
     found = check_not_negative(
         "spec", spec, "parallelism", "completions", "activeDeadlineSeconds", "backoffLimit",
-        "ttlSecondsAfterFinished",
+        "ttlSecondsAfterFinished", "backoffLimitPerIndex", "maxFailedIndexes",
     )  # fmt: skip
     mode = spec.get("completionMode", "")
     found += check_one_of("spec.completionMode", mode, _MODES)
@@ -84,12 +85,28 @@ def _validate_spec(spec: Mapping[str, Any]) -> list[FieldError]:
         if spec.get("parallelism", 0) > _MAX_PARALLELISM:
             detail = f"must be less than or equal to {_MAX_PARALLELISM} when completion mode is Indexed"
             found.append(invalid("spec.parallelism", spec["parallelism"], detail))
+    found += _validate_index_failures(spec)
     failures = spec.get("podFailurePolicy")
     if failures is not None:
         found += _validate_failure_policy(spec, failures.get("rules") or ())
     policy = spec.get("podReplacementPolicy", "")
     supported = _REPLACEMENT_POLICIES if failures is None else _REPLACEMENT_POLICIES[:1]
     found += check_one_of("spec.podReplacementPolicy", policy, supported)
+    return found
+
+
+def _validate_index_failures(spec: Mapping[str, Any]) -> list[FieldError]:
+    limit, most = spec.get("backoffLimitPerIndex"), spec.get("maxFailedIndexes")
+    found = []
+    if limit is not None and spec.get("completionMode") != "Indexed":
+        found.append(invalid("spec.backoffLimitPerIndex", limit, "requires indexed completion mode"))
+    if most is None:
+        return found
+    if limit is None:
+        found.append(required("spec.backoffLimitPerIndex", "when maxFailedIndexes is specified"))
+    if most > spec.get("completions", most):
+        detail = "must be less than or equal to completions"
+        found.append(invalid("spec.maxFailedIndexes", most, detail))
     return found
 
 
@@ -102,16 +119,19 @@ def _validate_failure_policy(spec: Mapping[str, Any], rules: Sequence[Mapping[st
     }
     found = check_at_most(path, rules, _MAX_RULES)
     for number, rule in enumerate(rules):
-        found += _validate_failure_rule(f"{path}[{number}]", rule, names)
+        found += _validate_failure_rule(
+            f"{path}[{number}]", rule, names, by_index="backoffLimitPerIndex" in spec
+        )
     return found
 
 
-def _validate_failure_rule(path: str, rule: Mapping[str, Any], names: Collection[str]) -> list[FieldError]:
+def _validate_failure_rule(
+    path: str, rule: Mapping[str, Any], names: Collection[str], *, by_index: bool
+) -> list[FieldError]:
     action, codes = rule.get("action", ""), rule.get("onExitCodes")
     patterns = rule.get("onPodConditions") or ()
     found = _check_choice(f"{path}.action", action, _ACTIONS)
-    if action == "FailIndex":
-        # The yard doesn't serve that field.
+    if action == "FailIndex" and not by_index:
         found.append(invalid(f"{path}.action", action, "requires the backoffLimitPerIndex to be set"))
     if codes is not None:
         found += _validate_exit_codes(f"{path}.onExitCodes", codes, names)
@@ -164,7 +184,8 @@ def _validate_status(status: Mapping[str, Any]) -> list[FieldError]:
     ]
 
 
-def _validate_template(template: Mapping[str, Any], *, has_failure_policy: bool) -> list[FieldError]:
+def _validate_template(template: Mapping[str, Any], *, never: Sequence[str]) -> list[FieldError]:
+    """`never`: fields that are there with which pods are never started again in place."""
     path, metadata = "spec.template", template.get("metadata") or {}
     found = check_labels(f"{path}.labels", metadata.get("labels") or {})
     for key in metadata.get("annotations") or {}:
@@ -177,9 +198,10 @@ def _validate_template(template: Mapping[str, Any], *, has_failure_policy: bool)
         found.append(required(f"{path}.spec.restartPolicy", 'valid values: "OnFailure", "Never"'))
     elif policy not in _RESTART_POLICIES:
         found.append(unsupported(f"{path}.spec.restartPolicy", policy, _RESTART_POLICIES))
-    elif has_failure_policy and policy != "Never":
-        detail = 'only "Never" is supported when podFailurePolicy is specified'
-        found.append(invalid(f"{path}.spec.restartPolicy", policy, detail))
+    elif policy != "Never":
+        for name in never:
+            detail = f'only "Never" is supported when {name} is specified'
+            found.append(invalid(f"{path}.spec.restartPolicy", policy, detail))
     return found
 
 

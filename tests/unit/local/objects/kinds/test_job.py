@@ -96,7 +96,12 @@ def test_a_failure_policy_keeps_to_pods_that_have_failed(job: Manifest) -> None:
          f"{RULES}[0].onPodConditions[0].status", 'supported values: "False", "True", "Unknown"'),
         (failing({"action": "Ignore", "onPodConditions": [{"type": "a b"}]}),
          f"{RULES}[0].onPodConditions[0].type", "name part must consist of"),
-        ({"backoffLimitPerIndex": 1}, "spec.backoffLimitPerIndex", "this yard's job controller"),
+        ({"backoffLimitPerIndex": 1}, "spec.backoffLimitPerIndex",
+         "Invalid value: 1: requires indexed completion mode"),
+        ({"maxFailedIndexes": 1}, "spec.backoffLimitPerIndex", "when maxFailedIndexes is specified"),
+        ({"completionMode": "Indexed", "completions": 2, "backoffLimitPerIndex": 0, "maxFailedIndexes": 3},
+         "spec.maxFailedIndexes", "must be less than or equal to completions"),
+        ({"successPolicy": {"rules": []}}, "spec.successPolicy", "this yard's job controller"),
     ],
 )  # fmt: skip
 def test_rules(job: Manifest, spec: Manifest, where: str, message: str) -> None:

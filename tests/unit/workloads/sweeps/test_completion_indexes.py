@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from gpuyard.controllers.job.completion_indexes import format_indexes, parse_indexes
+from gpuyard.workloads.sweeps.completion_indexes import format_indexes, parse_indexes
 
 
 @pytest.mark.parametrize(

@@ -1,0 +1,1 @@
+"""Runs of many tasks: which values each has, and how far they are."""
