@@ -7,7 +7,7 @@ one it is a container that any cluster takes as it is, within Pod Security's "re
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from gpuyard.gpus.resources import GPU_RESOURCE, whole_gpus
 from gpuyard.kube.objects import Manifest
@@ -42,7 +42,9 @@ from gpuyard.workloads.launch import Launch, launch
 from gpuyard.workloads.pod_failure_policy import retry_fields
 from gpuyard.workloads.resolved_run import HostContext, ResolvedRun
 from gpuyard.workloads.spec.run_spec import RunSpec
-from gpuyard.workloads.sweeps import sweep
+
+if TYPE_CHECKING:
+    from gpuyard.workloads.sweeps.sweep import SweepObjects
 
 CONTAINER = "main"
 
@@ -69,8 +71,8 @@ def render(run: ResolvedRun) -> list[Manifest]:
     """
     carried = _claims(run)
     named = [service(run.name, run.namespace)] if is_gang(run.spec) else []
-    if run.spec.sweep is not None:
-        named.append(sweep.config_map(run.name, run.namespace, run.spec.sweep))
+    if tasks := _tasks(run):
+        named.append(tasks.config_map)
     if run.host:
         return [*carried, *named, _job(run, _host_pod(run, run.host))]
     started = launch(run)
@@ -80,10 +82,8 @@ def render(run: ResolvedRun) -> list[Manifest]:
 
 def _job(run: ResolvedRun, pod: dict[str, Any]) -> Manifest:
     labels = {LABEL_RUN: run.name}
-    annotations = {
-        ANNOTATION_COMMAND: display(run.spec.run),
-        **sweep.job_annotations(run.name, run.namespace, run.spec.sweep),
-    }
+    tasks = _tasks(run)
+    annotations = {ANNOTATION_COMMAND: display(run.spec.run), **(tasks.annotations if tasks else {})}
     if run.submitted_at is not None:
         annotations[ANNOTATION_SUBMITTED_AT] = run.submitted_at.isoformat(timespec="microseconds")
     if run.host and run.host.snapshot:
@@ -101,16 +101,24 @@ def _job(run: ResolvedRun, pod: dict[str, Any]) -> Manifest:
         },
         "spec": {
             **job_fields(run.spec),
-            **sweep.job_fields(run.spec.sweep, run.spec.at_once),
+            **(tasks.job_fields(run.spec.at_once) if tasks else {}),
             **retry_fields(
                 run.spec.retries,
                 is_queued=run.is_queued,
                 is_gang=is_gang(run.spec),
-                by_index=run.spec.sweep is not None,
+                by_index=tasks is not None,
             ),
             "template": {"metadata": {"labels": dict(labels), **_annotated(run.spec)}, "spec": pod},
         },
     }
+
+
+def _tasks(run: ResolvedRun) -> SweepObjects | None:
+    if run.spec.sweep is None:
+        return None
+    from gpuyard.workloads.sweeps.sweep import SweepObjects  # Few runs are sweeps.
+
+    return SweepObjects(run.name, run.namespace, run.spec.sweep)
 
 
 def _claims(run: ResolvedRun) -> list[Manifest]:
@@ -240,8 +248,9 @@ def _base_env(spec: RunSpec) -> dict[str, str]:
 
 def _env(run: ResolvedRun, values: Mapping[str, str]) -> list[dict[str, Any]]:
     own = [{"name": name, "value": escape_references(value)} for name, value in values.items()]
+    tasks = _tasks(run)
     wiring = environment(run.name, run.namespace, run.spec)
-    return with_own([*wiring, *sweep.environment(run.name, run.namespace, run.spec.sweep)], own)
+    return with_own([*wiring, *(tasks.environment if tasks else ())], own)
 
 
 def _resources(spec: RunSpec) -> dict[str, Any]:

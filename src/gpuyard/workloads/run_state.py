@@ -6,7 +6,7 @@ from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from enum import StrEnum
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from gpuyard.gpus.resources import gpus_in, pod_gpu_resources
 from gpuyard.kube.conditions import condition_is_true, find_condition, without_preemption
@@ -16,6 +16,7 @@ from gpuyard.kube.timestamps import format_time, parse_time
 from gpuyard.kube.wellknown import (
     ANNOTATION_COMPLETION_INDEX,
     ANNOTATION_STOPPED_AT,
+    ANNOTATION_SWEEP,
     LABEL_RUN,
     LABEL_SIMULATED,
 )
@@ -29,7 +30,9 @@ from gpuyard.workloads.outcome import (
     why_failed,
 )
 from gpuyard.workloads.pod_failure_policy import is_over
-from gpuyard.workloads.sweeps.sweep import Tasks
+
+if TYPE_CHECKING:
+    from gpuyard.workloads.sweeps.sweep import Tasks
 
 __all__ = ["EARLY_SUCCESS", "Reason", "RunState", "State", "run_state"]
 
@@ -142,7 +145,7 @@ def run_state(
         started_at=min((started for pod in ordered if (started := _started_at(pod))), default=None),
         finished_at=_finished_at(job, ordered) if ended else None,
         attempts=_attempt_count(job, attempts),
-        tasks=Tasks.of(job),
+        tasks=_tasks(job),
     )
 
 
@@ -207,7 +210,7 @@ def _alive(job: Mapping[str, Any], pods: Sequence[Mapping[str, Any]]) -> _RunVer
     """The least advanced pod decides: a run with several is running when all of them are. Of one that is
     being ended for the sake of others, that is the reason."""
     order = [State.PENDING, State.STARTING, State.RUNNING]
-    if tasks := Tasks.of(job):
+    if tasks := _tasks(job):
         # They don't wait for one another.
         verdict = max((_pod_verdict(pod) for pod in pods), key=lambda verdict: order.index(verdict.state))
         return _RunVerdict(verdict.state, verdict.reason, verdict.message or tasks.text)
@@ -260,10 +263,18 @@ def _failed(job: Mapping[str, Any], last: Sequence[Mapping[str, Any]]) -> _RunVe
     if failed is None:
         return _RunVerdict(State.FAILED, Reason.JOB_FAILED, str(condition.get("message", "")))
     reason, message = why_failed(failed)
-    tasks = Tasks.of(job)
+    tasks = _tasks(job)
     return _RunVerdict(
         State.FAILED, reason, f"{tasks.failed_text if tasks else ''}{_which(job, failed)}{message}"
     )
+
+
+def _tasks(job: Mapping[str, Any]) -> Tasks | None:
+    if ANNOTATION_SWEEP not in annotations_of(job):
+        return None
+    from gpuyard.workloads.sweeps.sweep import Tasks  # Few runs are sweeps.
+
+    return Tasks.of(job)
 
 
 def _which(job: Mapping[str, Any], pod: Mapping[str, Any]) -> str:
@@ -272,7 +283,7 @@ def _which(job: Mapping[str, Any], pod: Mapping[str, Any]) -> str:
     if index is None or int(job["spec"].get("completions") or 1) == 1:
         return ""
     node = pod["spec"].get("nodeName")
-    word = "task" if Tasks.of(job) else "rank"
+    word = "task" if ANNOTATION_SWEEP in annotations_of(job) else "rank"
     return f"{word} {index} (pod {pod['metadata']['name']}{f' on node {node}' if node else ''}): "
 
 

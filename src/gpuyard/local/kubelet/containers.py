@@ -166,21 +166,24 @@ def through_launcher(argv: Sequence[str], environment: Mapping[str, str]) -> lis
 
     Simulated ones aren't looked for, but they are numbered by the launcher where the run asks for numbers.
     The launcher runs in the Python whose torch the command would import: the command's own interpreter, else
-    the first python3 of the process's PATH. Where there is none, nothing is checked; a task's values are
-    filled in by the yard's own.
+    the first python3 of the process's PATH. Where there is none, nothing is checked. What only fills
+    in a task's values runs in the yard's own.
     """
     asked = environment.get(ENV_GPUS, "")
     checks_gpus = asked.isdigit() and bool(int(asked))
     if ENV_SIMULATED in environment and ENV_CUDA_INDEXES not in environment:
         checks_gpus = False
-    if not checks_gpus and environment.keys().isdisjoint((ENV_GANG, ENV_GRACE, ENV_SIGNAL, ENV_SWEEP)):
-        return list(argv)
+    if not checks_gpus and environment.keys().isdisjoint((ENV_GANG, ENV_GRACE, ENV_SIGNAL)):
+        if ENV_SWEEP not in environment:
+            return list(argv)
+        # Isolated and without site-packages it starts in half the time, and PATH may name a shim.
+        return [sys.executable, "-IS", launcher.__file__, *argv]
     if _PYTHON.fullmatch(os.path.basename(argv[0])):  # noqa: PTH119 - a word of a command line
         python: str | None = argv[0]
     else:
         python = shutil.which("python3", path=environment.get("PATH", os.defpath))
-    if python is None and ENV_SWEEP in environment:
-        python = sys.executable
+        if python is None and ENV_SWEEP in environment:
+            python = sys.executable
     return [python, launcher.__file__, *argv] if python else list(argv)
 
 

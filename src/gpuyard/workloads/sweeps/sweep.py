@@ -13,7 +13,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from gpuyard.kube.objects import Manifest, annotations_of
+from gpuyard.kube.objects import Manifest
 from gpuyard.kube.wellknown import ANNOTATION_SWEEP, ENV_SWEEP, LABEL_RUN
 from gpuyard.workloads.sweeps.completion_indexes import format_indexes, parse_indexes
 
@@ -41,10 +41,8 @@ class Tasks:
     failed: frozenset[int]
 
     @classmethod
-    def of(cls, job: Mapping[str, Any]) -> Tasks | None:
-        """Of a sweep's Job; None for any other."""
-        if ANNOTATION_SWEEP not in annotations_of(job):
-            return None
+    def of(cls, job: Mapping[str, Any]) -> Tasks:
+        """Of a sweep's Job."""
         status, total = job.get("status") or {}, int(job["spec"].get("completions") or 1)
         return cls(
             total,
@@ -86,44 +84,48 @@ def of_config_map(config_map: Manifest) -> Sweep | None:
     return Sweep(tuple(tables)) if tables and sound else None
 
 
-def job_fields(sweep: Sweep | None, at_once: int | None) -> dict[str, Any]:
-    """The fields of the Job that make its tasks; none for a run without."""
-    if sweep is None:
-        return {}
-    parallelism = min(sweep.size, at_once or DEFAULT_AT_ONCE)
-    return {"completions": sweep.size, "parallelism": parallelism, "completionMode": "Indexed"}
+@dataclass(frozen=True)
+class SweepObjects:
+    """What the objects of a run have for its tasks."""
 
+    name: str
+    namespace: str
+    sweep: Sweep
 
-def config_map(name: str, namespace: str, sweep: Sweep) -> Manifest:
-    """What the pods read their values from."""
-    text = sweep.to_json()
-    digest = hashlib.sha256(text.encode()).hexdigest()[:_DIGITS]
-    return {
-        "apiVersion": "v1",
-        "kind": "ConfigMap",
-        "metadata": {
-            "name": f"{name}-sweep-{digest}",
-            "namespace": namespace,
-            "labels": {LABEL_RUN: name},
-        },
-        "immutable": True,
-        "data": {_KEY: text},
-    }
+    @property
+    def config_map(self) -> Manifest:
+        """What the pods read their values from."""
+        text = self.sweep.to_json()
+        digest = hashlib.sha256(text.encode()).hexdigest()[:_DIGITS]
+        metadata = {
+            "name": f"{self.name}-sweep-{digest}",
+            "namespace": self.namespace,
+            "labels": {LABEL_RUN: self.name},
+        }
+        return {
+            "apiVersion": "v1",
+            "kind": "ConfigMap",
+            "metadata": metadata,
+            "immutable": True,
+            "data": {_KEY: text},
+        }
 
+    @property
+    def environment(self) -> list[dict[str, Any]]:
+        """The variable that holds the tables."""
+        source = {"name": self.config_map["metadata"]["name"], "key": _KEY}
+        return [{"name": ENV_SWEEP, "valueFrom": {"configMapKeyRef": source}}]
 
-def environment(name: str, namespace: str, sweep: Sweep | None) -> list[dict[str, Any]]:
-    """The variable that holds the tables; none for a run without."""
-    if sweep is None:
-        return []
-    source = {"name": config_map(name, namespace, sweep)["metadata"]["name"], "key": _KEY}
-    return [{"name": ENV_SWEEP, "valueFrom": {"configMapKeyRef": source}}]
+    @property
+    def annotations(self) -> dict[str, str]:
+        """Of the Job: where the values of its tasks are."""
+        return {ANNOTATION_SWEEP: self.config_map["metadata"]["name"]}
 
-
-def job_annotations(name: str, namespace: str, sweep: Sweep | None) -> dict[str, str]:
-    """On the Job: where the values of its tasks are."""
-    if sweep is None:
-        return {}
-    return {ANNOTATION_SWEEP: config_map(name, namespace, sweep)["metadata"]["name"]}
+    def job_fields(self, at_once: int | None) -> dict[str, Any]:
+        """Those that make the tasks, so many at a time; None is for a bound of ours."""
+        size = self.sweep.size
+        parallelism = min(size, at_once or DEFAULT_AT_ONCE)
+        return {"completions": size, "parallelism": parallelism, "completionMode": "Indexed"}
 
 
 def placeholders(words: Sequence[str]) -> Iterator[str]:

@@ -4,18 +4,16 @@ import pytest
 
 from gpuyard.kube.wellknown import ENV_SWEEP
 from gpuyard.workloads.sweeps.sweep import (
-    config_map,
-    environment,
-    job_fields,
+    SweepObjects,
     of_config_map,
     placeholders,
     values_text,
 )
 from gpuyard.workloads.sweeps.values import MAX_TABLES_BYTES, Sweep, ValueTable
 
-SWEEP = Sweep(
-    (ValueTable(("lr",), (("0.1",), ("0.2",))), ValueTable(("a", "b"), (("1", "x"), ("2", "y"), ("3", "z"))))
-)
+LR = ValueTable(("lr",), (("0.1",), ("0.2",)))
+SWEEP = Sweep((LR, ValueTable(("a", "b"), (("1", "x"), ("2", "y"), ("3", "z")))))
+OBJECTS = SweepObjects("a", "ml", SWEEP)
 
 
 def test_the_last_table_goes_on_first() -> None:
@@ -25,7 +23,7 @@ def test_the_last_table_goes_on_first() -> None:
 
 
 def test_readers_find_the_sweep_again() -> None:
-    assert of_config_map(config_map("a", "ml", SWEEP)) == SWEEP
+    assert of_config_map(OBJECTS.config_map) == SWEEP
 
 
 @pytest.mark.parametrize(
@@ -38,11 +36,10 @@ def test_what_is_no_sweep_is_none(text: str) -> None:
 
 
 def test_as_many_run_at_once_as_are_asked_for() -> None:
-    assert job_fields(SWEEP, None) == {"completions": 6, "parallelism": 6, "completionMode": "Indexed"}
-    assert job_fields(SWEEP, 2)["parallelism"] == 2
+    assert OBJECTS.job_fields(None) == {"completions": 6, "parallelism": 6, "completionMode": "Indexed"}
+    assert OBJECTS.job_fields(2)["parallelism"] == 2
     many = Sweep((ValueTable(("n",), tuple((str(n),) for n in range(101))),))
-    assert job_fields(many, None)["parallelism"] == 100
-    assert job_fields(None, None) == {}
+    assert SweepObjects("a", "ml", many).job_fields(None)["parallelism"] == 100
 
 
 def test_linux_takes_the_longest_variable() -> None:
@@ -57,8 +54,8 @@ def test_linux_takes_the_longest_variable() -> None:
 
 
 def test_pods_have_the_values_by_reference() -> None:
-    [variable] = environment("a", "ml", SWEEP)
-    name = config_map("a", "ml", SWEEP)["metadata"]["name"]
+    [variable] = OBJECTS.environment
+    name = OBJECTS.config_map["metadata"]["name"]
     assert variable["valueFrom"] == {"configMapKeyRef": {"name": name, "key": "tasks"}}
 
 
