@@ -10,8 +10,8 @@ from .conftest import Yard
 from .shell import NOWHERE, Shell
 
 RUN_KEYS = [
-    *("name", "kind", "state", "reason", "exit_code", "gpus", "simulated", "nodes", "priority"),
-    *("submitted_at", "started_at", "finished_at"),
+    *("name", "kind", "state", "reason", "exit_code", "gpus", "gpu_resources", "simulated", "nodes"),
+    *("priority", "submitted_at", "started_at", "finished_at", "tasks"),
 ]  # fmt: skip
 TIME = re.compile(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\dZ")
 
@@ -35,7 +35,9 @@ def test_ps_for_machines(target: Shell) -> None:
         "reason": "Completed",
         "exit_code": 0,
         "gpus": 2,
+        "gpu_resources": {"nvidia.com/gpu": 2},
         "simulated": True,
+        "tasks": None,
         "priority": "system-node-critical",
     }
     assert living["finished_at"] is None
@@ -117,7 +119,7 @@ def test_nodes(target: Shell) -> None:
     node = nodes[target.state("holder")["nodes"][0]]
     assert list(node) == [
         *("name", "ready", "not_ready", "gpu_model", "simulated", "gpus", "gpus_free", "faults"),
-        "occupants",
+        *("occupants", "unoffered"),
         *("cpu_milli", "cpu_milli_free", "memory_bytes", "memory_bytes_free", "pods"),
     ]
     assert (node["ready"], node["gpu_model"], node["simulated"]) == (True, "H100", True)
