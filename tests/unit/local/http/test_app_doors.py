@@ -87,6 +87,25 @@ BASE: dict[str, dict[str, Any]] = {
     },
     "Lease": {"spec": {"holderIdentity": "a", "renewTime": "2026-01-01T00:00:00.000001Z"}},
     "PriorityClass": {"value": 1, "preemptionPolicy": "Never"},
+    "Service": {
+        "spec": {"clusterIP": "None", "selector": {"a": "b"}, "ports": [{"port": 80, "name": "a"}]},
+        "status": {"loadBalancer": {}},
+    },
+    "PersistentVolumeClaim": {
+        "spec": {
+            "accessModes": ["ReadWriteOnce"], "storageClassName": "gpuyard-folder", "volumeName": "v",
+            "resources": {"requests": {"storage": "1Gi"}}, "selector": {"matchLabels": {"a": "b"}},
+        },
+        "status": {"phase": "Bound", "accessModes": ["ReadWriteOnce"], "capacity": {"storage": "1Gi"}},
+    },
+    "PersistentVolume": {
+        "spec": {
+            "accessModes": ["ReadWriteOnce"], "capacity": {"storage": "1Gi"}, "hostPath": {"path": "/a"},
+            "claimRef": {"namespace": "default", "name": "a"}, "persistentVolumeReclaimPolicy": "Retain",
+        },
+        "status": {"phase": "Available"},
+    },
+    "StorageClass": {"provisioner": "a/b", "volumeBindingMode": "Immediate", "reclaimPolicy": "Delete"},
     "Binding": {"target": {"kind": "Node", "name": "n"}, "metadata": {"annotations": {"a": "b"}}},
     "Eviction": {"deleteOptions": {"gracePeriodSeconds": 1, "preconditions": {"uid": ""}}},
 }  # fmt: skip

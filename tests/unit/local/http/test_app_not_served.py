@@ -7,7 +7,7 @@ from gpuyard.local.objects.kinds.served import yard_kinds
 
 START = "the server could not find the requested resource"
 KINDS = (
-    "this gpuyard yard serves configmaps, events, jobs, leases, namespaces, nodes, pods, priorityclasses, "
+    "this gpuyard yard serves configmaps, events, jobs, leases, namespaces, nodes, persistentvolumeclaims, "
 )
 
 
@@ -18,7 +18,7 @@ KINDS = (
         ("/api/v1/namespaces/d/configmaps/a/status", "serves no status of configmaps"),
         ("/apis/apps/v1/namespaces/default/deployments", KINDS),
         ("/apis/apps/v1/deployments/a/scale", KINDS),
-        ("/api/v1/namespaces/default/services", KINDS),
+        ("/api/v1/namespaces/default/endpoints", KINDS),
         ("/api", KINDS),
     ],
 )

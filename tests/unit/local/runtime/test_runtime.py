@@ -262,7 +262,7 @@ class TestBubblewrap:
         [
             ({"devices": [HostDevice("/dev/nvidia77", "/dev/nvidia77")]}, "/dev/nvidia77 isn't there"),
             ({"devices": [HostDevice("/dev/null", "/opt/null")]}, "only under /dev"),
-            ({"mounts": [Mount(Path("/usr"), "/no/such/place")]}, "there is no such folder on this host"),
+            ({"mounts": [Mount(Path("/usr"), "/usr/no/such/place")]}, "there is no such folder on this host"),
             ({"mounts": [Mount(Path("/usr"), "usr")]}, "isn't absolute"),
         ],
     )
