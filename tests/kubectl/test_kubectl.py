@@ -352,9 +352,10 @@ def test_version_and_resources(yard: Yard) -> None:
     assert version["gitVersion"].startswith("v1.37.0+gpuyard-")
     resources = [row[0] for row in rows(yard.kubectl("api-resources", "--no-headers"))]
     assert resources == [
-        "configmaps", "events", "namespaces", "nodes", "pods", "secrets", "serviceaccounts",
+        "configmaps", "events", "namespaces", "nodes", "persistentvolumeclaims", "persistentvolumes", "pods",
+        "secrets", "serviceaccounts", "services",
         "selfsubjectreviews", "selfsubjectaccessreviews", "selfsubjectrulesreviews",
-        "jobs", "leases", "priorityclasses",
+        "jobs", "leases", "priorityclasses", "storageclasses",
     ]  # fmt: skip
     assert "batch/v1" in yard.kubectl("api-versions").split()
 
@@ -427,6 +428,7 @@ def test_create_job_and_its_refusal_by_the_yard(yard: Yard, namespace: str) -> N
 
 
 KINDS = "this gpuyard yard serves configmaps, events, jobs,"
+HEADLESS = "this yard serves headless Services"
 NO_TYPE = "the server doesn't have a resource type"
 IMMUTABLE = "field is immutable"
 FIXED = "pod updates may not change fields other than"
@@ -435,7 +437,7 @@ FIXED = "pod updates may not change fields other than"
 #: ConfigMap.
 REFUSED = {
     "create deployment d --image=i": KINDS,
-    "create service clusterip s --tcp=80": KINDS,
+    "create service clusterip s --tcp=80": HEADLESS,
     "create ingress i --rule=a/b=c:80": KINDS,
     "create role r --verb=get --resource=pods": KINDS,
     "create rolebinding r --role=x --user=u": KINDS,
@@ -447,7 +449,7 @@ REFUSED = {
     "create job j --from=cronjob/x": NO_TYPE,
     "create token default": "this gpuyard yard serves no token of serviceaccounts",
     "run -i r --image=i --restart=Never -- sh": "this yard attaches no standard input",
-    "expose pod trainer --port=80": 'no matches for kind "Service"',
+    "expose pod trainer --port=80": HEADLESS,
     "autoscale job sweep --max=2": "could not find scale subresource",
     "scale job/sweep --replicas=2": "this gpuyard yard serves no scale of jobs",
     "scale deployment/d --replicas=2": NO_TYPE,
@@ -465,7 +467,7 @@ REFUSED = {
     "set resources pod/trainer --limits=cpu=1": FIXED,
     "set resources job/sweep --limits=cpu=1": IMMUTABLE,
     "set serviceaccount job/sweep other": IMMUTABLE,
-    "set selector service/s a=b": NO_TYPE,
+    "set selector service/s a=b": 'services "s" not found',
     "set subject clusterrolebinding x --user=u": NO_TYPE,
     "get pods --as=bob": "this gpuyard yard has one user, whom nobody can impersonate",
     "top pod": "Metrics API not available",
@@ -477,7 +479,6 @@ REFUSED = {
     "port-forward pod/trainer 0:80": "this gpuyard yard serves no portforward of pods",
     "debug trainer --image=i": "this gpuyard yard serves no ephemeralcontainers of pods",
     "certificate approve c": NO_TYPE,
-    "cluster-info": NO_TYPE,
     "logs trainer --timestamps": "timestamps is not served by this yard",
     "apply --server-side -f PATH": "Server-side apply not available",
 }
