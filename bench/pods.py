@@ -29,14 +29,26 @@ async def _run_job(yard: BenchYard) -> float:
         began = time.perf_counter()
         made = await api.create(JOBS, _job(), "default")
         version = made["metadata"]["resourceVersion"]
-        async for event in api.watch(JOBS, "default", resource_version=version):
-            status = event.object.get("status", {})
-            assert not status.get("failed"), status
-            if status.get("succeeded") == _PODS:
-                took = time.perf_counter() - began
-                pods = await api.list(PODS, "default", label_selector=f"{LABEL_JOB_NAME}=bench")
-                assert [pod["status"]["phase"] for pod in pods.items] == ["Succeeded"] * _PODS
-                return took
+        await until_succeeded(api, version, _PODS)
+        took = time.perf_counter() - began
+        pods = await api.list(PODS, "default", label_selector=f"{LABEL_JOB_NAME}=bench")
+        assert [pod["status"]["phase"] for pod in pods.items] == ["Succeeded"] * _PODS
+        return took
+
+
+async def until_succeeded(api: RestApi, version: str, count: int) -> None:
+    """Returns when a Job says that so many of its pods have succeeded.
+
+    Args:
+        api: of a yard with one Job.
+        version: before which nothing is looked at.
+        count: all of its pods.
+    """
+    async for event in api.watch(JOBS, "default", resource_version=version):
+        status = event.object.get("status", {})
+        assert not status.get("failed"), status
+        if status.get("succeeded") == count:
+            return
     raise AssertionError("the watch ended before the Job did")
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import time
 
+from bench.pods import until_succeeded
 from bench.row import Row
 from bench.yard import BenchYard, running_yard
 from gpuyard.client.rest import RestApi
@@ -32,11 +33,7 @@ async def _run_sweep(yard: BenchYard) -> float:
             "--", "/bin/true",
         ), name="submit")
         # fmt: on
-        async for event in api.watch(JOBS, "default", resource_version=version):
-            status = event.object.get("status", {})
-            assert not status.get("failed"), status
-            if status.get("succeeded") == _TASKS:
-                took = time.perf_counter() - began
-                await submit
-                return took
-    raise AssertionError("the watch ended before the sweep did")
+        await until_succeeded(api, version, _TASKS)
+        took = time.perf_counter() - began
+        await submit
+        return took

@@ -28,11 +28,14 @@ SHORT_MODES = {
 }
 
 
-def claims_of(pod_spec: Mapping[str, Any]) -> Iterator[str]:
-    """Names of the claims that a pod's volumes name."""
+def claims_of(pod_spec: Mapping[str, Any], pod: str = "") -> Iterator[str]:
+    """Names of the claims that a pod's volumes name, and where its own name is given of those that are made
+    for it, which are called after pod and volume."""
     for volume in pod_spec.get("volumes") or ():
         if claim := volume.get("persistentVolumeClaim"):
             yield str(claim["claimName"])
+        elif "ephemeral" in volume and pod:
+            yield f"{pod}-{volume['name']}"
 
 
 def short_modes(modes: Iterable[str]) -> str:

@@ -98,10 +98,11 @@ ANNOTATION_GPU_EXPOSURE = "gpuyard.io/gpu-exposure"
 #: On nodes of a yard: "podman 4.3.1", or "none: " and why images can't run there.
 ANNOTATION_CONTAINERS = "gpuyard.io/containers"
 
-#: A pod with this runtime class and image is a process of the yard's host. No cluster has them,
-#: so a real API server refuses such a pod instead of pulling something by that name.
+#: The StorageClass of a yard, and who makes its volumes: folders of the yard's own.
 STORAGE_CLASS_FOLDER = "gpuyard-folder"
 PROVISIONER_FOLDER = "gpuyard.io/folder"
+#: A pod with this runtime class and image is a process of the yard's host. No cluster has them,
+#: so a real API server refuses such a pod instead of pulling something by that name.
 RUNTIME_CLASS_PROCESS = "gpuyard-process"
 IMAGE_PROCESS = "gpuyard.io/host-process"
 

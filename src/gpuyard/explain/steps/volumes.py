@@ -7,7 +7,7 @@ Sources: kubernetes `pkg/scheduler/framework/plugins/volumebinding`, `pkg/contro
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from gpuyard.explain.causes import Cause
@@ -17,7 +17,7 @@ from gpuyard.explain.run_objects import RunObjects, event_text
 from gpuyard.explain.steps.nodes import scheduler_message
 from gpuyard.kube.objects import Manifest, key_of
 from gpuyard.kube.pods import container_statuses
-from gpuyard.kube.storage import DEFAULT_CLASS, is_default_class
+from gpuyard.kube.storage import DEFAULT_CLASS, claims_of, is_default_class
 from gpuyard.scheduling.requests import NodeTerm
 
 _WAITS = "WaitForFirstConsumer"
@@ -40,7 +40,7 @@ def find_volumes(objects: RunObjects, *, elsewhere: bool = False) -> Finding | N
     pod = objects.pod
     if pod is not None and pod["spec"].get("nodeName"):
         return _mounting(objects, pod)
-    for name in claim_names(objects.spec, key_of(pod).name if pod else ""):
+    for name in claims_of(objects.spec, key_of(pod).name if pod else ""):
         if finding := _claim(objects, name):
             return finding
     said = scheduler_message(pod)
@@ -49,18 +49,9 @@ def find_volumes(objects: RunObjects, *, elsewhere: bool = False) -> Finding | N
     return None
 
 
-def claim_names(spec: Mapping[str, Any], pod: str) -> Iterator[str]:
-    """The claims that a pod uses; one that is made for it is called after pod and volume."""
-    for volume in spec.get("volumes") or ():
-        if claim := volume.get("persistentVolumeClaim"):
-            yield str(claim["claimName"])
-        elif "ephemeral" in volume and pod:
-            yield f"{pod}-{volume['name']}"
-
-
 def required_places(objects: RunObjects) -> tuple[tuple[str, tuple[NodeTerm, ...]], ...]:
     """The bound volumes that are tied to nodes, and to which."""
-    used = set(claim_names(objects.spec, key_of(objects.pod).name if objects.pod else ""))
+    used = set(claims_of(objects.spec, key_of(objects.pod).name if objects.pod else ""))
     bound = {c["spec"].get("volumeName") for c in objects.claims if key_of(c).name in used}
     return tuple(
         (key_of(volume).name, tuple(map(NodeTerm.of, terms)))

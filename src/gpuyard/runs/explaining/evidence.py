@@ -9,7 +9,6 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from gpuyard.explain.run_objects import RunObjects
-from gpuyard.explain.steps.volumes import claim_names
 from gpuyard.kube.nodes import disk_pressure_text
 from gpuyard.kube.objects import (
     CONFIG_MAPS,
@@ -32,6 +31,7 @@ from gpuyard.kube.objects import (
     labels_of,
     uid_of,
 )
+from gpuyard.kube.storage import claims_of
 from gpuyard.kube.wellknown import ANNOTATION_COMPLETION_INDEX, LABEL_KUEUE_QUEUE, LABEL_PART_OF
 from gpuyard.runs.explaining.reader import Reader
 from gpuyard.runs.run import ENDED, Run, is_alive
@@ -147,7 +147,7 @@ async def _read_objects(reader: Reader, target: Target, run: Run, pod: Manifest 
         return RunObjects(run.job, pod, is_yard=target.is_yard)
     unplaced = pod is None or not pod["spec"].get("nodeName")
     spec = pod["spec"] if pod else run.job["spec"]["template"]["spec"]
-    claims = unplaced and any(claim_names(spec, key_of(pod).name if pod else ""))
+    claims = unplaced and any(claims_of(spec, key_of(pod).name if pod else ""))
     devices = unplaced and bool(spec.get("resourceClaims"))
     about = f"involvedObject.uid={uid_of(pod if pod else run.job)}"
     of_claims = "involvedObject.kind=PersistentVolumeClaim"

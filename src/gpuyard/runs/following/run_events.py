@@ -98,28 +98,43 @@ async def follow(
     check_options(target, options)
     watch = RunWatch(target, name)
     async with watch.watching():
+        reach = _Reach(target, watch)
         while not watch.is_synced:
-            if watch.is_away:
-                yield Away(away_text(target, name))
+            for said in reach.changes():
+                yield said
             await watch.change()
         if has_ranks(watch.run):
-            events = _follow_ranks(target, watch, options, ranks, refresh_s)
+            events = _follow_ranks(target, watch, reach, RankLogs(target, options, ranks), refresh_s)
         else:
-            events = _follow_one(target, watch, _Attempts(target, options, is_new=is_new), refresh_s)
+            attempts = _Attempts(target, options, is_new=is_new)
+            events = _follow_one(target, watch, reach, attempts, refresh_s)
         async with aclosing(events):
             async for event in events:
                 yield event
 
 
+class _Reach:
+    """What has been said of whether the API answers."""
+
+    def __init__(self, target: Target, watch: RunWatch) -> None:
+        self._target = target
+        self._watch = watch
+        self._is_away = False
+
+    def changes(self) -> Iterator[Away | Back]:
+        """What is new since the last look."""
+        if self._watch.is_away != self._is_away:
+            self._is_away = self._watch.is_away
+            yield Away(away_text(self._target, self._watch.name)) if self._is_away else Back()
+
+
 async def _follow_one(
-    target: Target, watch: RunWatch, attempts: _Attempts, refresh_s: float | None
+    target: Target, watch: RunWatch, reach: _Reach, attempts: _Attempts, refresh_s: float | None
 ) -> AsyncGenerator[Event, None]:
     """As `follow`, of a run that has one pod at a time: attempt after attempt."""
-    is_away = False
     while True:
-        if watch.is_away != is_away:
-            is_away = watch.is_away
-            yield Away(away_text(target, watch.name)) if is_away else Back()
+        for change in reach.changes():
+            yield change
         run = watch.run
         due = attempts.next_log(run)
         if cut := attempts.next_cut(run, watch.gone):
@@ -142,19 +157,18 @@ async def _follow_one(
 async def _follow_ranks(
     target: Target,
     watch: RunWatch,
-    options: LogOptions,
-    ranks: Collection[int],
+    reach: _Reach,
+    logs: RankLogs,
     refresh_s: float | None,
 ) -> AsyncGenerator[Event, None]:
     """As `follow`, of a run of several pods: their output as it comes."""
-    is_away, told = False, ""
-    async with RankLogs(target, options, ranks) as logs:
+    told = ""
+    async with logs:
         changed = asyncio.create_task(watch.change(), name="change of the run")
         try:
             while True:
-                if watch.is_away != is_away:
-                    is_away = watch.is_away
-                    yield Away(away_text(target, watch.name)) if is_away else Back()
+                for change in reach.changes():
+                    yield change
                 run = watch.run
                 logs.update(run)
                 for piece in logs.ready():
