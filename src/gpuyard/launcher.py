@@ -491,7 +491,7 @@ if __name__ == "__main__":
     # The parent of a container's first process is outside.
     first = os.getpid() == 1 or os.getppid() == 0
     sweep = "GPUYARD_SWEEP" in os.environ
-    words = _beside("launcher_sweep").task_argv(sys.argv, _say) if sweep else sys.argv
+    words = _beside("launcher_sweep").become_task(sys.argv, _say) if sweep else sys.argv
     by_grace = os.environ.get("GPUYARD_GRACE_S") or os.environ.get("GPUYARD_SIGNAL")
     ending = _beside("launcher_grace").Grace(_look, _send, _say) if by_grace else None
     if os.environ.get("GPUYARD_GANG"):

@@ -18,7 +18,7 @@ if False:  # typing would cost every run's start
 EXIT_USAGE = 64
 
 
-def task_argv(argv: "list[str]", say: "Any") -> "list[str]":
+def become_task(argv: "list[str]", say: "Any") -> "list[str]":
     """The launcher's words for this task, once its values are in the environment; ends where there are none.
 
     Args:
@@ -26,13 +26,28 @@ def task_argv(argv: "list[str]", say: "Any") -> "list[str]":
         say: prints a line of ours.
     """
     try:
-        values = row(json.loads(os.environ["GPUYARD_SWEEP"]), int(os.environ["JOB_COMPLETION_INDEX"]))
-    except (KeyError, ValueError, TypeError) as error:
-        say(f"GPUYARD_SWEEP and JOB_COMPLETION_INDEX aren't as gpuyard sets them: {error!r}")
+        values = values_of(os.environ)
+    except ValueError as error:
+        say(str(error))
         sys.exit(EXIT_USAGE)
     del os.environ["GPUYARD_SWEEP"]
     os.environ.update(values)
     return [argv[0], *(filled(word, values) for word in argv[1:])]
+
+
+def values_of(environment: "Any") -> "dict[str, str]":
+    """The values of the task that has these variables.
+
+    Raises:
+        ValueError: they aren't as gpuyard sets them.
+    """
+    try:
+        tables, index = json.loads(environment["GPUYARD_SWEEP"]), int(environment["JOB_COMPLETION_INDEX"])
+        return row(tables, index)
+    except (KeyError, ValueError, TypeError) as error:
+        raise ValueError(
+            f"GPUYARD_SWEEP and JOB_COMPLETION_INDEX aren't as gpuyard sets them: {error!r}"
+        ) from None
 
 
 def row(tables: "list[dict[str, Any]]", index: int) -> "dict[str, str]":

@@ -21,7 +21,7 @@ SWEEP = Sweep(
 
 
 def test_every_task_has_the_row_that_the_run_counts() -> None:
-    tables = json.loads(SWEEP.to_json())
+    tables = json.loads(SWEEP.as_json)
     rows = [launcher_sweep.row(tables, index) for index in range(SWEEP.size)]
     assert rows == [SWEEP.task(index) for index in range(SWEEP.size)]
     assert len({tuple(row.values()) for row in rows}) == 6
@@ -43,7 +43,7 @@ def start(index: str) -> subprocess.CompletedProcess[str]:
     code = "import json, os, sys; print(json.dumps([sys.argv[1:], dict(os.environ)]))"
     return subprocess.run(
         [sys.executable, launcher.__file__, sys.executable, "-c", code, "--lr={lr}", "{name}"],
-        env={**os.environ, "GPUYARD_SWEEP": SWEEP.to_json(), "JOB_COMPLETION_INDEX": index},
+        env={**os.environ, "GPUYARD_SWEEP": SWEEP.as_json, "JOB_COMPLETION_INDEX": index},
         capture_output=True,
         text=True,
         check=False,

@@ -69,20 +69,19 @@ def render(run: ResolvedRun) -> list[Manifest]:
 
     Nothing changes them afterwards: what is to be in them has to be in `run`.
     """
-    carried = _claims(run)
+    carried, tasks = _claims(run), _tasks(run)
     named = [service(run.name, run.namespace)] if is_gang(run.spec) else []
-    if tasks := _tasks(run):
+    if tasks:
         named.append(tasks.config_map)
     if run.host:
-        return [*carried, *named, _job(run, _host_pod(run, run.host))]
+        return [*carried, *named, _job(run, tasks, _host_pod(run, tasks, run.host))]
     started = launch(run)
     files = [started.config_map] if started.config_map else []
-    return [*carried, *files, *named, _job(run, _image_pod(run, started))]
+    return [*carried, *files, *named, _job(run, tasks, _image_pod(run, tasks, started))]
 
 
-def _job(run: ResolvedRun, pod: dict[str, Any]) -> Manifest:
+def _job(run: ResolvedRun, tasks: SweepObjects | None, pod: dict[str, Any]) -> Manifest:
     labels = {LABEL_RUN: run.name}
-    tasks = _tasks(run)
     annotations = {ANNOTATION_COMMAND: display(run.spec.run), **(tasks.annotations if tasks else {})}
     if run.submitted_at is not None:
         annotations[ANNOTATION_SUBMITTED_AT] = run.submitted_at.isoformat(timespec="microseconds")
@@ -155,7 +154,7 @@ def _named(run: ResolvedRun) -> dict[str, Any]:
     return {"subdomain": subdomain(run.name)} if is_gang(run.spec) else {}
 
 
-def _host_pod(run: ResolvedRun, host: HostContext) -> dict[str, Any]:
+def _host_pod(run: ResolvedRun, tasks: SweepObjects | None, host: HostContext) -> dict[str, Any]:
     spec = run.spec
     command = with_torchrun(resolve_command(spec.run, host.python, spec.shell), spec)
     env = {
@@ -172,7 +171,7 @@ def _host_pod(run: ResolvedRun, host: HostContext) -> dict[str, Any]:
         "image": IMAGE_PROCESS,
         "command": [escape_references(word) for word in command],
         "workingDir": host.workdir,
-        "env": _env(run, {name: value for name, value in env.items() if value} | dict(spec.env)),
+        "env": _env(run, tasks, {name: value for name, value in env.items() if value} | dict(spec.env)),
         **_resources(spec),
         "volumeMounts": [{"name": "shm", "mountPath": "/dev/shm"}, *_mounts(spec)],
     }
@@ -187,7 +186,7 @@ def _host_pod(run: ResolvedRun, host: HostContext) -> dict[str, Any]:
     }
 
 
-def _image_pod(run: ResolvedRun, started: Launch) -> dict[str, Any]:
+def _image_pod(run: ResolvedRun, tasks: SweepObjects | None, started: Launch) -> dict[str, Any]:
     spec = run.spec
     env = {**_base_env(spec), "HOME": _IMAGE_HOME, "USER": _IMAGE_USER, "LOGNAME": _IMAGE_USER, **spec.env}
     if not spec.gpus.count:
@@ -199,7 +198,7 @@ def _image_pod(run: ResolvedRun, started: Launch) -> dict[str, Any]:
         "command": list(started.command),
         # A relative one is the folder here whose files go into an image that is built.
         **({"workingDir": spec.workdir} if (spec.workdir or "").startswith("/") else {}),
-        "env": _env(run, env),
+        "env": _env(run, tasks, env),
         **_resources(spec),
         "securityContext": {"allowPrivilegeEscalation": False, "capabilities": {"drop": ["ALL"]}},
         # The image's own folders belong to root: these two and /dev/shm are what the run can write.
@@ -246,9 +245,8 @@ def _base_env(spec: RunSpec) -> dict[str, str]:
     return {**env, ENV_GPUS: "1" if spec.gpus.is_share else str(spec.gpus.count)}
 
 
-def _env(run: ResolvedRun, values: Mapping[str, str]) -> list[dict[str, Any]]:
+def _env(run: ResolvedRun, tasks: SweepObjects | None, values: Mapping[str, str]) -> list[dict[str, Any]]:
     own = [{"name": name, "value": escape_references(value)} for name, value in values.items()]
-    tasks = _tasks(run)
     wiring = environment(run.name, run.namespace, run.spec)
     return with_own([*wiring, *(tasks.environment if tasks else ())], own)
 

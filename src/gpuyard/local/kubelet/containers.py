@@ -8,12 +8,11 @@ import os
 import pwd
 import re
 import shutil
-import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from gpuyard import errors, launcher
+from gpuyard import errors, launcher, launcher_sweep
 from gpuyard.kube.objects import CONFIG_MAPS, SECRETS, Manifest, Resource, key_of, uid_of
 from gpuyard.kube.quantity import to_int, to_milli
 from gpuyard.kube.wellknown import (
@@ -86,21 +85,20 @@ async def start_container(
     sources = await _sources_of(context, key_of(pod).namespace, container)
     known = {**ground, **allocation.envs}
     own = own_environment(pod, container, sources, context.node.allocatable_quantities, known)
+    values = {} if image else task_values(own)
+    environment = compose(ground, allocation.envs, own, master_port, **_what_is_hidden(context))
     # As in a cluster CDI comes last: it says that nothing else is to hand GPUs over.
-    hidden = _what_is_hidden(context)
-    environment = compose(ground, allocation.envs, own, master_port, **hidden) | dict(edits.env)
+    environment |= edits.env
     folder = PodFolder(context.pods_dir / uid_of(pod))
     volumes = await _volumes(pod, container, folder, elsewhere, can_mount=applied.mounts)
     plugins = (Mount(Path(m.host_path), m.container_path, m.read_only) for m in allocation.mounts)
     mounts = [*plugins, *edits.mounts, *_hosts_mount(context, pod), *volumes.mounts]
-    devices = {d.container_path: HostDevice(d.host_path, d.container_path) for d in allocation.devices}
-    devices |= {d.container_path: d for d in edits.devices}
     spec = ContainerSpec(
         name=folder.start_name(container["name"], attempt),
-        argv=_argv(container, environment, in_image=image is not None),
+        argv=argv_of(container, environment, values, in_image=image is not None),
         env=environment if applied.mounts else with_addresses(environment, pod),
         working_dir=container.get("workingDir") or ("" if image else "/"),
-        devices=list(devices.values()),
+        devices=_devices(allocation, edits),
         mounts=mounts if applied.mounts else (),
         shm_bytes=0 if volumes.has_shm and volumes.shm_bytes is None else volumes.shm_bytes,
         limits=limits_of(container),
@@ -126,6 +124,12 @@ async def _volumes(
     return volumes
 
 
+def _devices(allocation: ContainerAllocation, edits: CdiEdits) -> list[HostDevice]:
+    """Each once; where both name one, CDI says which of the host's it is."""
+    given = (HostDevice(device.host_path, device.container_path) for device in allocation.devices)
+    return list({device.container_path: device for device in (*given, *edits.devices)}.values())
+
+
 def _what_is_hidden(context: KubeletContext) -> dict[str, bool]:
     """Whose GPUs a container that wasn't given any might see, as `compose` takes it."""
     makers = {name.partition("/")[0] for name in context.devices.resources()}
@@ -139,11 +143,41 @@ def _hosts_mount(context: KubeletContext, pod: Manifest) -> list[Mount]:
     return [Mount(file, "/etc/hosts", True)] if file and Path("/etc/hosts").exists() else []
 
 
-def _argv(container: Mapping[str, Any], environment: Mapping[str, str], *, in_image: bool) -> list[str]:
-    """Of a process all words; of an image what follows its entry point."""
+def argv_of(
+    container: Mapping[str, Any],
+    environment: Mapping[str, str],
+    values: dict[str, str],
+    *,
+    in_image: bool,
+) -> list[str]:
+    """Of a process all words, with the values of its task; of an image what follows its entry point."""
     if in_image:
         return expand_words(container.get("args") or (), environment)
-    return through_launcher(command_line(container, environment), environment)
+    words = command_line(container, environment)
+    if values:
+        words = [launcher_sweep.filled(word, values) for word in words]
+    return through_launcher(words, environment)
+
+
+def task_values(own: dict[str, str]) -> dict[str, str]:
+    """The values of a sweep's task, which take the place of the sweep in its environment; else none.
+
+    The launcher does it in images. For a process of the host it costs no Python of its own to be done here.
+
+    Raises:
+        StartError: there are no such values.
+    """
+    if ENV_SWEEP not in own:
+        return {}
+    try:
+        values = launcher_sweep.values_of(own)
+    except ValueError as error:
+        raise errors.StartError(
+            str(error), code=launcher_sweep.EXIT_USAGE, remedy="leave these variables to `gpuyard run`"
+        ) from error
+    del own[ENV_SWEEP]
+    own |= values
+    return values
 
 
 def _cdi_edits(context: KubeletContext, allocation: ContainerAllocation) -> CdiEdits:
@@ -161,29 +195,23 @@ def base_environment() -> dict[str, str]:
 
 
 def through_launcher(argv: Sequence[str], environment: Mapping[str, str]) -> list[str]:
-    """The command, with the launcher before it when the run has several pods or tasks, says how it is to be
-    ended, or asked for GPUs and has real ones.
+    """The command, with the launcher before it when the run has several pods, says how it is to be ended,
+    or asked for GPUs and has real ones.
 
     Simulated ones aren't looked for, but they are numbered by the launcher where the run asks for numbers.
     The launcher runs in the Python whose torch the command would import: the command's own interpreter, else
-    the first python3 of the process's PATH. Where there is none, nothing is checked. What only fills
-    in a task's values runs in the yard's own.
+    the first python3 of the process's PATH. Where there is none, nothing is checked.
     """
     asked = environment.get(ENV_GPUS, "")
     checks_gpus = asked.isdigit() and bool(int(asked))
     if ENV_SIMULATED in environment and ENV_CUDA_INDEXES not in environment:
         checks_gpus = False
     if not checks_gpus and environment.keys().isdisjoint((ENV_GANG, ENV_GRACE, ENV_SIGNAL)):
-        if ENV_SWEEP not in environment:
-            return list(argv)
-        # Isolated and without site-packages it starts in half the time, and PATH may name a shim.
-        return [sys.executable, "-IS", launcher.__file__, *argv]
+        return list(argv)
     if _PYTHON.fullmatch(os.path.basename(argv[0])):  # noqa: PTH119 - a word of a command line
         python: str | None = argv[0]
     else:
         python = shutil.which("python3", path=environment.get("PATH", os.defpath))
-        if python is None and ENV_SWEEP in environment:
-            python = sys.executable
     return [python, launcher.__file__, *argv] if python else list(argv)
 
 

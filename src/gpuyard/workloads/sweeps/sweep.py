@@ -11,6 +11,7 @@ import json
 import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
 from gpuyard.kube.objects import Manifest
@@ -92,10 +93,10 @@ class SweepObjects:
     namespace: str
     sweep: Sweep
 
-    @property
+    @cached_property
     def config_map(self) -> Manifest:
         """What the pods read their values from."""
-        text = self.sweep.to_json()
+        text = self.sweep.as_json
         digest = hashlib.sha256(text.encode()).hexdigest()[:_DIGITS]
         metadata = {
             "name": f"{self.name}-sweep-{digest}",

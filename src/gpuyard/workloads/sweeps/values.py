@@ -8,6 +8,7 @@ import json
 import math
 import re
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any
 
 from gpuyard.kube.wellknown import ALLOCATED_ENV, ENV_SWEEP
@@ -54,7 +55,8 @@ class Sweep:
             found[:0] = zip(table.names, table.rows[place], strict=True)
         return dict(found)
 
-    def to_json(self) -> str:
+    @cached_property
+    def as_json(self) -> str:
         """As launcher_sweep.py reads it."""
         tables = [{"names": table.names, "rows": table.rows} for table in self.tables]
         return json.dumps(tables, ensure_ascii=False, separators=(",", ":"))
@@ -175,7 +177,7 @@ def check_sweep(sweep: Sweep) -> None:
         product = " × ".join(str(len(table.rows)) for table in sweep.tables)
         whole = f"{product} = {sweep.size}" if len(sweep.tables) > 1 else str(sweep.size)
         raise ValueError(f"{whole} tasks; a sweep has {MAX_TASKS} at most: write fewer values")
-    size = len(sweep.to_json().encode())
+    size = len(sweep.as_json.encode())
     if size > MAX_TABLES_BYTES:
         raise ValueError(
             f"its values have {size} bytes together, and a process can be given {MAX_TABLES_BYTES}; write "

@@ -5,8 +5,8 @@ from typing import Any
 
 import pytest
 
-from gpuyard import launcher
-from gpuyard.local.kubelet.containers import limits_of, through_launcher
+from gpuyard import errors, launcher
+from gpuyard.local.kubelet.containers import argv_of, limits_of, task_values, through_launcher
 from gpuyard.local.runtime.values import Limits
 
 
@@ -48,3 +48,27 @@ def test_other_commands_are_launched_by_the_first_python_on_path(path: str) -> N
 )
 def test_runs_without_real_gpus_start_as_they_are(environment: dict[str, str]) -> None:
     assert through_launcher(["python3", "train.py"], environment) == ["python3", "train.py"]
+
+
+def test_a_task_of_a_sweep_gets_its_values_without_a_launcher() -> None:
+    own = {
+        "GPUYARD_SWEEP": '[{"names":["lr"],"rows":[["0.1"],["$(HOME) {{lr}}"]]}]',
+        "JOB_COMPLETION_INDEX": "1",
+    }
+    values = task_values(own)
+    assert own == {"JOB_COMPLETION_INDEX": "1", "lr": "$(HOME) {{lr}}"}
+    container = {"name": "main", "command": ["/bin/echo", "--lr={lr}", "{{lr}}"]}
+    words = argv_of(container, {"HOME": "/", **own}, values, in_image=False)
+    assert words == ["/bin/echo", "--lr=$(HOME) {{lr}}", "{lr}"]
+
+
+def test_braces_of_a_run_without_a_sweep_are_its_own() -> None:
+    own = {"JOB_COMPLETION_INDEX": "1"}
+    container = {"name": "main", "command": ["echo", "{{lr}}", "{lr}"]}
+    assert argv_of(container, own, task_values(own), in_image=False) == ["echo", "{{lr}}", "{lr}"]
+
+
+def test_a_task_that_the_sweep_lacks_doesn_t_start() -> None:
+    own = {"GPUYARD_SWEEP": '[{"names":["lr"],"rows":[["0.1"]]}]', "JOB_COMPLETION_INDEX": "1"}
+    with pytest.raises(errors.StartError, match=r"aren't as gpuyard sets them.*fewer tasks"):
+        task_values(own)
