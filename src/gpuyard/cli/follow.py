@@ -12,7 +12,7 @@ import click
 from gpuyard.cli.output.log_output import LogOutput
 from gpuyard.cli.output.results import StatusLine, duration
 from gpuyard.client.log_place import Gap, LogOptions
-from gpuyard.runs.following.pod_log import Away, Back, LogEvent, Output
+from gpuyard.runs.following.pod_log import Away, Back, Output
 from gpuyard.runs.following.ranks import OfRank
 from gpuyard.runs.following.run_events import (
     WHOLE_LOG,
@@ -54,8 +54,8 @@ class Screen:
             case Output(data):
                 self.line.clear()
                 self._output.write(data)
-            case OfRank(rank, of_log, attempt):
-                self._show_rank(rank, of_log, attempt)
+            case OfRank():
+                self._show_rank(event)
             case Gap(text):
                 self.line.clear()
                 self._output.say(text)
@@ -77,19 +77,22 @@ class Screen:
             case Ended():
                 self.end()
 
-    def _show_rank(self, rank: int, event: LogEvent | None, attempt: int) -> None:
+    def _show_rank(self, of_rank: OfRank) -> None:
         """As `show`, of one among several; who asked for one alone needn't be told which it is."""
+        rank, event, attempt = of_rank.rank, of_rank.event, of_rank.attempt
         if (rank, attempt) not in self._attempts:
             self._attempts.add((rank, attempt))
             if attempt > 1:
                 self.line.clear()
-                self._output.say(f"── rank {rank}: attempt {attempt} ──")
+                self._output.say(
+                    f"── {'task' if of_rank.values else 'rank'} {of_rank.label}: attempt {attempt} ──"
+                )
         match event:
             case None:
-                self._output.end_rank(rank)
+                self._output.end_rank(rank, of_rank.label)
             case Output(data) if not self._one_rank:
                 self.line.clear()
-                self._output.write_rank(rank, data)
+                self._output.write_rank(rank, data, of_rank.label)
             case _:
                 self.show(event)
 
@@ -162,6 +165,10 @@ async def follow_to_exit(
         screen.line.clear()
     assert isinstance(event, Ended)
     run = event.run
+    if run.state.tasks is not None:
+        from gpuyard.runs.tasks import with_tasks
+
+        run = await with_tasks(target, run)
     click.echo(outcome_text(run), err=True)
     if lost := oom_text(run):
         click.echo(lost, err=True)

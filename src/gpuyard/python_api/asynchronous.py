@@ -257,7 +257,7 @@ async def _lines(events: AsyncIterator[following.Event]) -> AsyncGenerator[str, 
         of_log: following.Event | None = event
         prefix = ""
         if isinstance(event, OfRank):
-            prefix, of_log = f"[{event.rank}] ", event.event
+            prefix, of_log = f"[{event.label}] ", event.event
         match of_log:
             case Output(data):
                 *whole, rest = data.split(b"\n")

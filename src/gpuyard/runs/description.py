@@ -49,6 +49,7 @@ class Attempt:
         not_applied: field paths of the pod's spec that its node doesn't apply.
         reason, message: how it failed; None otherwise.
         rank: the pod's number among those of its run; None where it is the only one.
+        values: of a sweep's task; None of other runs, and where they can't be read.
     """
 
     pod: str
@@ -61,6 +62,7 @@ class Attempt:
     reason: str | None = None
     message: str | None = None
     rank: int | None = None
+    values: Mapping[str, str] | None = None
 
     @classmethod
     def of(cls, pod: Manifest, lost: LostAttempt | None = None) -> Attempt:
@@ -103,6 +105,7 @@ class Attempt:
             "reason": self.reason,
             "message": self.message,
             "rank": self.rank,
+            "values": None if self.values is None else dict(self.values),
         }
 
 
@@ -169,8 +172,14 @@ class Description:
         attempts = [*map(Attempt.gone, self.gone), *there]
         if not has_ranks(self.run):
             return attempts
-        ranked = (replace(attempt, rank=rank_of_name(attempt.pod)) for attempt in attempts)
+        ranked = (self._ranked(attempt, rank_of_name(attempt.pod)) for attempt in attempts)
         return sorted(ranked, key=lambda attempt: attempt.rank or 0)
+
+    def _ranked(self, attempt: Attempt, rank: int | None) -> Attempt:
+        sweep = self.run.sweep
+        if sweep is None or rank is None or rank >= sweep.size:
+            return replace(attempt, rank=rank)
+        return replace(attempt, rank=rank, values=sweep.task(rank))
 
     def to_json(self) -> dict[str, Any]:
         """The keys of `ps -o json`, and those of `show -o json` besides."""
@@ -194,6 +203,10 @@ async def describe_run(target: Target, name: str) -> Description:
         UsageError: there is no such run.
     """
     run = await find_meant_run(target, name)
+    if run.state.tasks is not None:
+        from gpuyard.runs.tasks import with_tasks  # Few runs are sweeps.
+
+        run = await with_tasks(target, run)
     gone, cut, events, models, diagnoses = await asyncio.gather(
         gone_attempts(target, run.job, run.pods),
         asyncio.gather(*(lost_attempt(target, pod) for pod in run.pods if is_cut_short(pod))),

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING
 
 from gpuyard import errors
 from gpuyard.kube.names import is_label
@@ -19,7 +20,10 @@ from gpuyard.workloads.memory_kills import (
     oom_kills_text,
     oom_reason,
 )
-from gpuyard.workloads.run_state import EARLY_SUCCESS, Reason, RunState, run_state
+from gpuyard.workloads.run_state import EARLY_SUCCESS, PodVerdict, Reason, RunState, run_state
+
+if TYPE_CHECKING:
+    from gpuyard.workloads.sweeps.values import Sweep
 
 #: States that a run doesn't leave any more.
 ENDED = frozenset({"succeeded", "failed", "stopped"})
@@ -30,15 +34,20 @@ _MAX_NAMED = 3
 
 @dataclass(frozen=True)
 class Run:
-    """One run: its Job, its pods in the order of their creation, and its state."""
+    """One run: its Job, its pods in the order of their creation, and its state.
+
+    Attributes:
+        sweep: the values of its tasks, once they are read.
+    """
 
     name: str
     job: Manifest
     pods: Sequence[Manifest]
     state: RunState
+    sweep: Sweep | None = None
 
 
-def state_and_reason(state: RunState) -> str:
+def state_and_reason(state: RunState | PodVerdict) -> str:
     """`pending (Unschedulable)`; only the state where its reason says the same."""
     says_more = state.reason and state.reason.lower() != state.state
     return f"{state.state} ({state.reason})" if says_more else state.state

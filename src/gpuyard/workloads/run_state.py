@@ -33,6 +33,7 @@ from gpuyard.workloads.pod_failure_policy import is_over
 
 if TYPE_CHECKING:
     from gpuyard.workloads.sweeps.sweep import Tasks
+    from gpuyard.workloads.sweeps.values import Sweep
 
 __all__ = ["EARLY_SUCCESS", "Reason", "RunState", "State", "run_state"]
 
@@ -109,7 +110,11 @@ class RunState:
 
 
 def run_state(
-    job: Mapping[str, Any], pods: Iterable[Mapping[str, Any]], *, simulated_nodes: Collection[str] = ()
+    job: Mapping[str, Any],
+    pods: Iterable[Mapping[str, Any]],
+    *,
+    simulated_nodes: Collection[str] = (),
+    sweep: Sweep | None = None,
 ) -> RunState:
     """The state of the run that this Job carries.
 
@@ -118,6 +123,7 @@ def run_state(
         pods: every pod that it owns, in any order.
         simulated_nodes: names of nodes whose GPUs are simulated; pods that say so themselves
             (gpuyard.io/simulated) count as well.
+        sweep: the values of its tasks, for the message; None where they aren't known, or there are none.
     """
     ordered = sorted(pods, key=_creation)
     attempts = _attempts(ordered)
@@ -134,7 +140,7 @@ def run_state(
         kind="Job",
         state=verdict.state,
         reason=verdict.reason,
-        message=verdict.message,
+        message=_which(job, verdict.failed, sweep) + verdict.message,
         exit_code=_exit_code(last) if ended else None,
         gpus=gpus,
         gpu_resources=resources,
@@ -150,38 +156,46 @@ def run_state(
 
 
 @dataclass(frozen=True)
-class _RunVerdict:
+class PodVerdict:
+    """Where a run is as far as one pod tells.
+
+    Attributes:
+        message: one sentence with the details, or empty.
+        failed: the pod that the run failed with, if it did.
+    """
+
     state: State
     reason: Reason
     message: str = ""
+    failed: Mapping[str, Any] | None = None
 
 
 def _verdict(
     job: Mapping[str, Any], pods: Sequence[Mapping[str, Any]], last: Sequence[Mapping[str, Any]]
-) -> _RunVerdict:
+) -> PodVerdict:
     stopped = is_stopped(job)
     live = [pod for pod in last if not is_terminal(pod)]
     if condition_is_true(job, "Complete"):
-        return _RunVerdict(State.SUCCEEDED, Reason.COMPLETED, _why_ended_early(last))
+        return PodVerdict(State.SUCCEEDED, Reason.COMPLETED, _why_ended_early(last))
     if stopped and not live and (condition_is_true(job, "Failed") or job["spec"].get("suspend")):
-        return _RunVerdict(State.STOPPED, Reason.STOPPED_BY_USER)
+        return PodVerdict(State.STOPPED, Reason.STOPPED_BY_USER)
     if condition_is_true(job, "Failed"):
         return _failed(job, last)
     if live:
         verdict = _alive(job, live)
         if stopped:
-            return _RunVerdict(verdict.state, Reason.STOPPING)
+            return PodVerdict(verdict.state, Reason.STOPPING)
         return verdict
     if stopped:
-        return _RunVerdict(State.RUNNING if pods else State.PENDING, Reason.STOPPING)
+        return PodVerdict(State.RUNNING if pods else State.PENDING, Reason.STOPPING)
     if job["spec"].get("suspend"):
-        return _RunVerdict(State.PENDING, Reason.SUSPENDED, "the Job is suspended")
+        return PodVerdict(State.PENDING, Reason.SUSPENDED, "the Job is suspended")
     return _between(job, pods, last)
 
 
 def _between(
     job: Mapping[str, Any], pods: Sequence[Mapping[str, Any]], last: Sequence[Mapping[str, Any]]
-) -> _RunVerdict:
+) -> PodVerdict:
     """No pod is alive and the Job isn't closed: its controller is about to close it or to try again."""
     # A pod that is being deleted counts as failed, however it ends.
     kept = [pod for pod in pods if not pod["metadata"].get("deletionTimestamp")]
@@ -189,13 +203,13 @@ def _between(
     if is_over(job, [pod for pod, phase in zip(kept, phases, strict=True) if phase == "Failed"]):
         return _failed(job, last)
     if phases.count("Succeeded") >= int(job["spec"].get("completions") or 1):
-        return _RunVerdict(State.SUCCEEDED, Reason.COMPLETED, _why_ended_early(last))
+        return PodVerdict(State.SUCCEEDED, Reason.COMPLETED, _why_ended_early(last))
     failed = _first_failed(last)
     if failed is not None:
         disruption, (_, why) = disruption_of(failed), why_failed(failed)
         reason = disruption[0] if disruption else Reason.BACK_OFF
-        return _RunVerdict(State.PENDING, reason, f"the next attempt starts soon; the last one: {why}")
-    return _RunVerdict(State.PENDING, Reason.WAITING_FOR_POD, "it has no pod yet")
+        return PodVerdict(State.PENDING, reason, f"the next attempt starts soon; the last one: {why}")
+    return PodVerdict(State.PENDING, Reason.WAITING_FOR_POD, "it has no pod yet")
 
 
 def _why_ended_early(last: Sequence[Mapping[str, Any]]) -> str:
@@ -206,44 +220,45 @@ def _why_ended_early(last: Sequence[Mapping[str, Any]]) -> str:
     return ""
 
 
-def _alive(job: Mapping[str, Any], pods: Sequence[Mapping[str, Any]]) -> _RunVerdict:
+def _alive(job: Mapping[str, Any], pods: Sequence[Mapping[str, Any]]) -> PodVerdict:
     """The least advanced pod decides: a run with several is running when all of them are. Of one that is
     being ended for the sake of others, that is the reason."""
     order = [State.PENDING, State.STARTING, State.RUNNING]
     if tasks := _tasks(job):
         # They don't wait for one another.
-        verdict = max((_pod_verdict(pod) for pod in pods), key=lambda verdict: order.index(verdict.state))
-        return _RunVerdict(verdict.state, verdict.reason, verdict.message or tasks.text)
-    verdict = min((_pod_verdict(pod) for pod in pods), key=lambda verdict: order.index(verdict.state))
+        verdict = max((pod_verdict(pod) for pod in pods), key=lambda verdict: order.index(verdict.state))
+        return PodVerdict(verdict.state, verdict.reason, verdict.message or tasks.text)
+    verdict = min((pod_verdict(pod) for pod in pods), key=lambda verdict: order.index(verdict.state))
     for pod in pods:
         if disruption := disruption_of(pod):
             reason, why = disruption
             then = "its Job makes no other" if is_over(job, [pod]) else "the next attempt follows"
-            return _RunVerdict(verdict.state, reason, f"{why}; it is being ended, and {then}")
+            return PodVerdict(verdict.state, reason, f"{why}; it is being ended, and {then}")
     return verdict
 
 
-def _pod_verdict(pod: Mapping[str, Any]) -> _RunVerdict:
+def pod_verdict(pod: Mapping[str, Any]) -> PodVerdict:
+    """Of a pod that hasn't ended: what it waits for, or that it runs."""
     scheduled = find_condition(pod, "PodScheduled") or {}
     if not pod["spec"].get("nodeName"):
         message = without_preemption(str(scheduled.get("message", "")))
         if scheduled.get("reason") in (Reason.UNSCHEDULABLE, Reason.SCHEDULING_GATED):
-            return _RunVerdict(State.PENDING, Reason(scheduled["reason"]), message)
-        return _RunVerdict(State.PENDING, Reason.WAITING_FOR_SCHEDULER, message)
+            return PodVerdict(State.PENDING, Reason(scheduled["reason"]), message)
+        return PodVerdict(State.PENDING, Reason.WAITING_FOR_SCHEDULER, message)
     waiting = _waiting(pod)
     if waiting is not None:
         reason, message = str(waiting.get("reason", "")), str(waiting.get("message", ""))
         if reason in PULL_REASONS:
-            return _RunVerdict(State.STARTING, Reason.IMAGE_PULL, message or reason)
+            return PodVerdict(State.STARTING, Reason.IMAGE_PULL, message or reason)
         if reason == "CrashLoopBackOff":
-            return _RunVerdict(State.PENDING, Reason.BACK_OFF, message)
+            return PodVerdict(State.PENDING, Reason.BACK_OFF, message)
         if reason.endswith("Error"):
-            return _RunVerdict(State.STARTING, Reason.START_ERROR, message or reason)
-        return _RunVerdict(State.STARTING, Reason.STARTING, message)
+            return PodVerdict(State.STARTING, Reason.START_ERROR, message or reason)
+        return PodVerdict(State.STARTING, Reason.STARTING, message)
     # A kubelet tells of a short container that it has ended while the pod is still Pending.
     if pod.get("status", {}).get("phase") == "Running" or container_state(pod, "terminated") is not None:
-        return _RunVerdict(State.RUNNING, Reason.RUNNING)
-    return _RunVerdict(State.STARTING, Reason.STARTING)
+        return PodVerdict(State.RUNNING, Reason.RUNNING)
+    return PodVerdict(State.STARTING, Reason.STARTING)
 
 
 def _waiting(pod: Mapping[str, Any]) -> Mapping[str, Any] | None:
@@ -255,18 +270,14 @@ def _waiting(pod: Mapping[str, Any]) -> Mapping[str, Any] | None:
     return container_state(pod, "waiting")
 
 
-def _failed(job: Mapping[str, Any], last: Sequence[Mapping[str, Any]]) -> _RunVerdict:
+def _failed(job: Mapping[str, Any], last: Sequence[Mapping[str, Any]]) -> PodVerdict:
     condition = find_condition(job, "Failed") or {}
     if condition.get("reason") == "DeadlineExceeded":
-        return _RunVerdict(State.FAILED, Reason.DEADLINE_EXCEEDED, str(condition.get("message", "")))
+        return PodVerdict(State.FAILED, Reason.DEADLINE_EXCEEDED, str(condition.get("message", "")))
     failed = _first_failed(last)
     if failed is None:
-        return _RunVerdict(State.FAILED, Reason.JOB_FAILED, str(condition.get("message", "")))
-    reason, message = why_failed(failed)
-    tasks = _tasks(job)
-    return _RunVerdict(
-        State.FAILED, reason, f"{tasks.failed_text if tasks else ''}{_which(job, failed)}{message}"
-    )
+        return PodVerdict(State.FAILED, Reason.JOB_FAILED, str(condition.get("message", "")))
+    return PodVerdict(State.FAILED, *why_failed(failed), failed)
 
 
 def _tasks(job: Mapping[str, Any]) -> Tasks | None:
@@ -277,14 +288,24 @@ def _tasks(job: Mapping[str, Any]) -> Tasks | None:
     return Tasks.of(job)
 
 
-def _which(job: Mapping[str, Any], pod: Mapping[str, Any]) -> str:
-    """`rank 2 (pod train-2-x7k2q on node a): ` of a run of several pods, of a sweep `task …`; else empty."""
-    index = annotations_of(pod).get(ANNOTATION_COMPLETION_INDEX)
-    if index is None or int(job["spec"].get("completions") or 1) == 1:
+def _which(job: Mapping[str, Any], pod: Mapping[str, Any] | None, sweep: Sweep | None) -> str:
+    """`rank 2 (pod train-2-x7k2q on node a): ` of a run of several pods; of a sweep how many tasks failed,
+    and `task 2, lr=0.1 (pod …): `; else empty."""
+    index = annotations_of(pod).get(ANNOTATION_COMPLETION_INDEX) if pod else None
+    if pod is None or index is None or int(job["spec"].get("completions") or 1) == 1:
         return ""
     node = pod["spec"].get("nodeName")
-    word = "task" if ANNOTATION_SWEEP in annotations_of(job) else "rank"
-    return f"{word} {index} (pod {pod['metadata']['name']}{f' on node {node}' if node else ''}): "
+    where = f"(pod {pod['metadata']['name']}{f' on node {node}' if node else ''}): "
+    tasks = _tasks(job)
+    return f"rank {index} {where}" if tasks is None else f"{tasks.failed_text}{_task(index, sweep)} {where}"
+
+
+def _task(index: str, sweep: Sweep | None) -> str:
+    if sweep is None or not index.isdecimal() or int(index) >= sweep.size:
+        return f"task {index}"
+    from gpuyard.workloads.sweeps.sweep import values_text
+
+    return f"task {index}, {values_text(sweep.task(int(index)))}"
 
 
 def _exit_code(last: Sequence[Mapping[str, Any]]) -> int | None:
@@ -293,6 +314,11 @@ def _exit_code(last: Sequence[Mapping[str, Any]]) -> int | None:
         return exit_code(failed)
     codes = [exit_code(pod) for pod in last]
     return next((code for code in codes if code is not None), None)
+
+
+def failed_pod(pods: Iterable[Mapping[str, Any]]) -> Mapping[str, Any] | None:
+    """The one of a run's pods that failed first of those that no later one has taken the place of."""
+    return _first_failed([group[-1] for group in _attempts(sorted(pods, key=_creation))])
 
 
 def _first_failed(pods: Sequence[Mapping[str, Any]]) -> Mapping[str, Any] | None:

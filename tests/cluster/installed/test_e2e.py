@@ -15,13 +15,14 @@ from tests.e2e import (
     test_run,
     test_several_pods,
     test_stop_and_rm,
+    test_sweep,
     test_time_to_save,
 )
 
 _MODULES = (
     *(test_run, test_environment, test_logs, test_interrupt),
     *(test_stop_and_rm, test_listing, test_explain, test_disruptions, test_several_pods),
-    test_time_to_save,
+    *(test_sweep, test_time_to_save),
 )
 
 

@@ -12,6 +12,7 @@ if TYPE_CHECKING:
     from gpuyard.runs.run import Run
     from gpuyard.runs.target import Target
 
+_TASK_COLUMNS = ("NAME", "TASK", "STATE", "EXIT", "TRIES", "VALUES")
 _COLUMNS = ("NAME", "STATE", "EXIT", "GPUS", "AGE", "TOOK", "REASON")
 
 
@@ -21,6 +22,7 @@ _COLUMNS = ("NAME", "STATE", "EXIT", "GPUS", "AGE", "TOOK", "REASON")
 Examples:
   gpuyard ps
   gpuyard ps --running
+  gpuyard ps --tasks    # of sweeps
   gpuyard ps -o json | jq -r '.[] | select(.state == "running") | .name'
 """,
 )
@@ -35,9 +37,15 @@ Examples:
     help="Also runs that have ended; they are listed anyhow.",
 )
 @click.option("--running", is_flag=True, help="Only runs whose processes run.")
+@click.option("--tasks", is_flag=True, help="Each task of sweeps, with its values.")
 @output_option()
 def command(
-    context: str | None, namespace: str | None, all_namespaces: bool, running: bool, output: str | None
+    context: str | None,
+    namespace: str | None,
+    all_namespaces: bool,
+    running: bool,
+    tasks: bool,
+    output: str | None,
 ) -> None:
     """List runs and their states, in the order of their submits."""
     from datetime import UTC, datetime
@@ -49,11 +57,19 @@ def command(
 
     async def work(target: Target) -> tuple[list[Run], str]:
         runs = await list_runs(target, all_namespaces=all_namespaces)
+        if tasks:
+            from gpuyard.runs.tasks import with_tasks
+
+            sweeps = [run for run in runs if run.state.tasks]
+            return [await with_tasks(target, run) for run in sweeps], "No run is a sweep."
         if not runs or not running:
             return runs, _none_yet(target, all_namespaces)
         return [run for run in runs if run.state.state == "running"], "No run is running."
 
     runs, none_yet = call(work, context=context, namespace=namespace)
+    if tasks:
+        _print_tasks(runs, running=running, all_namespaces=all_namespaces, output=output, none_yet=none_yet)
+        return
     if output == "json":
         print_json([_row(run, all_namespaces) for run in runs])
         return
@@ -68,10 +84,47 @@ def command(
         gpus = gpus_text(state.gpu_resources, short=True) + (" (simulated)" if state.simulated else "")
         exit_code = "" if state.exit_code is None else str(state.exit_code)
         submitted = age(state.submitted_at, now)
-        place = [run.job["metadata"]["namespace"]] if all_namespaces else []
+        place = _place(run, all_namespaces).values()
         done = state.tasks.text if state.tasks else state.reason or ""
         rows.append([*place, state.name, state.state, exit_code, gpus, submitted, took, done])
     print_table([*(["NAMESPACE"] if all_namespaces else ()), *_COLUMNS], rows, drop=("TOOK", "AGE", "EXIT"))
+
+
+def _print_tasks(
+    runs: list[Run], *, running: bool, all_namespaces: bool, output: str | None, none_yet: str
+) -> None:
+    from gpuyard.cli.output.results import print_json, print_table
+    from gpuyard.runs.tasks import tasks_of
+    from gpuyard.workloads.sweeps.sweep import values_text
+
+    found = [
+        (run, task)
+        for run in runs
+        for task in tasks_of(run)
+        if not running or task.verdict.state == "running"
+    ]
+    if output == "json":
+        print_json(
+            [{**_place(run, all_namespaces), "run": run.name, **task.to_json()} for run, task in found]
+        )
+        return
+    if not found:
+        click.echo("No task is running." if runs else none_yet, err=True)
+        return
+    rows = []
+    for run, task in found:
+        exit_code = "" if task.exit_code is None else str(task.exit_code)
+        values = values_text(task.values) if task.values else ""
+        place = _place(run, all_namespaces).values()
+        rows.append(
+            [*place, run.name, str(task.index), task.state_text, exit_code, str(task.attempts), values]
+        )
+    print_table([*(["NAMESPACE"] if all_namespaces else ()), *_TASK_COLUMNS], rows, drop=("TRIES", "EXIT"))
+
+
+def _place(run: Run, all_namespaces: bool) -> dict[str, str]:
+    """Names are told apart by their namespaces where there are several."""
+    return {"namespace": run.job["metadata"]["namespace"]} if all_namespaces else {}
 
 
 def _none_yet(target: Target, all_namespaces: bool) -> str:
@@ -86,6 +139,5 @@ def _none_yet(target: Target, all_namespaces: bool) -> str:
 
 
 def _row(run: Run, with_namespace: bool) -> dict[str, Any]:
-    """A run for machines; names are told apart by their namespaces where there are several."""
-    row = run.state.to_json()
-    return {"namespace": run.job["metadata"]["namespace"], **row} if with_namespace else row
+    """A run for machines."""
+    return {**_place(run, with_namespace), **run.state.to_json()}

@@ -43,6 +43,7 @@ def command(
     from gpuyard.runs.following.run_watch import watch_to_end
     from gpuyard.runs.run import exit_code_of, find_runs
     from gpuyard.runs.target import Target
+    from gpuyard.runs.tasks import with_tasks
 
     async def work(target: Target) -> int:
         runs = await find_runs(target, names)
@@ -56,7 +57,7 @@ def command(
             for ended in asyncio.as_completed(waiting, timeout=timeout_s):
                 run = await ended
                 shown.drop(run)
-                click.echo(outcome_text(run))
+                click.echo(outcome_text(await with_tasks(target, run)))
                 shown.show()
                 code = code or exit_code_of(run)
         except TimeoutError:

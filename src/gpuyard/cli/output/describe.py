@@ -24,13 +24,15 @@ def print_description(description: Description) -> None:
     now = datetime.now(UTC)
     print_fields(_fields(description, now))
     counts: Counter[int | None] = Counter()
+    word = "Rank" if description.run.state.tasks is None else "Task"
     for attempt in description.attempts:
         counts[attempt.rank] += 1
         number = f"ttempt {counts[attempt.rank]}: pod {attempt.pod}"
         is_one = attempt.rank is None
-        click.echo(f"\nA{number}" if is_one else f"\nRank {attempt.rank}, a{number}")
+        click.echo(f"\nA{number}" if is_one else f"\n{word} {attempt.rank}, a{number}")
         print_fields(
             [
+                ("  Values", _values(attempt)),
                 ("  Node", "" if is_one else attempt.node or ""),
                 ("  Phase", attempt.phase or ""),
                 ("  Ended", f"{attempt.reason}: {attempt.message}" if attempt.reason else ""),
@@ -55,6 +57,14 @@ def print_description(description: Description) -> None:
     if description.diagnoses:
         click.echo("\nDiagnosis:")
         print_diagnoses(description.diagnoses)
+
+
+def _values(attempt: Attempt) -> str:
+    if attempt.values is None:
+        return ""
+    from gpuyard.workloads.sweeps.sweep import values_text
+
+    return values_text(attempt.values)
 
 
 def _fields(description: Description, now: datetime) -> list[tuple[str, str]]:

@@ -29,8 +29,8 @@ class LogOutput:
             sys.stdout.buffer.flush()
             self._in_line = not piece.endswith(b"\n")
 
-    def write_rank(self, rank: int, piece: bytes) -> None:
-        """Copies whole lines of one of several ranks, each with its number before it.
+    def write_rank(self, rank: int, piece: bytes, label: str) -> None:
+        """Copies whole lines of one of several ranks, each with its label before it.
 
         What a progress bar writes again and again (`\\r`) counts as lines, so that it stays live.
         """
@@ -42,7 +42,7 @@ class LogOutput:
             return
         if self._in_line and not self._rewrites:
             self.write(b"\n")
-        prefix, whole = rank_prefix(rank), text[:end]
+        prefix, whole = rank_prefix(rank, label), text[:end]
         if b"\r" in whole:
             whole = re.sub(rb"(?:\r(?!\n)|\n)(?!\Z)", lambda match: match[0] + prefix, whole)
         else:
@@ -50,10 +50,10 @@ class LogOutput:
         self.write(prefix + whole)
         self._rewrites = whole.endswith(b"\r")
 
-    def end_rank(self, rank: int) -> None:
+    def end_rank(self, rank: int, label: str) -> None:
         """Prints what is left of a rank, whose last line isn't whole."""
         if rest := self._held.pop(rank, b""):
-            self.write_rank(rank, rest + b"\n")
+            self.write_rank(rank, rest + b"\n", label)
 
     def end_line(self) -> None:
         """Begins a new line where both streams show in one place; a file gets what the processes wrote."""
@@ -67,9 +67,9 @@ class LogOutput:
         click.echo(text, err=True)
 
 
-def rank_prefix(rank: int) -> bytes:
+def rank_prefix(rank: int, label: str) -> bytes:
     """`[3] `, in a colour of its own on a terminal."""
-    text = f"[{rank}]"
+    text = f"[{label}]"
     return (click.style(text, fg=_COLOURS[rank % len(_COLOURS)]) if _has_colours() else text).encode() + b" "
 
 

@@ -10,10 +10,11 @@ from gpuyard import errors
 from gpuyard.kube.objects import annotations_of
 from gpuyard.kube.pods import container_statuses
 from gpuyard.kube.wellknown import ANNOTATION_ISOLATION, ANNOTATION_PYTHONPATH, RUNTIME_CLASS_PROCESS
-from gpuyard.runs.run import Run
+from gpuyard.runs.run import Run, has_ranks
 from gpuyard.runs.target import Target
 from gpuyard.workloads.command import is_python, needed_script
 from gpuyard.workloads.outcome import Reason
+from gpuyard.workloads.run_state import failed_pod
 
 if TYPE_CHECKING:
     from gpuyard.explain.output.diagnosis import Diagnosis
@@ -36,7 +37,7 @@ async def read_lines(target: Target, run: Run) -> tuple[list[str], list[str]]:
     """What the last attempt's status says, and the end of its output; nothing while it goes on."""
     if run.state.state not in ("failed", "stopped", "pending", "starting") or not run.pods:
         return [], []
-    pod = run.pods[-1]
+    pod = (failed_pod(run.pods) if has_ranks(run) else None) or run.pods[-1]
     lines: list[str] = []
     started = False
     for status in container_statuses(pod):

@@ -21,6 +21,7 @@ from gpuyard.runs.explaining.diagnosis import diagnose_lines, read_lines
 from gpuyard.runs.explaining.evidence import Evidence, decisive_pod, read_evidence, read_names
 from gpuyard.runs.run import ENDED, Run, is_alive, oom_text, state_text
 from gpuyard.runs.target import Target
+from gpuyard.runs.tasks import with_tasks
 from gpuyard.scheduling.decide import beside_its_gang, order
 from gpuyard.scheduling.requests import PodRequest
 from gpuyard.scheduling.snapshot import Snapshot, waits
@@ -109,6 +110,7 @@ async def explain_with_output(target: Target, run: Run, environ: Mapping[str, st
     Raises:
         ConnectionFailed, ApiError: the API doesn't answer.
     """
+    run = await with_tasks(target, run)
     said, printed = await read_lines(target, run)
     answer = await explain_run(target, run, diagnose_lines(run, said, printed), printed)
     answer = dataclasses.replace(answer, gone=await gone_attempts(target, run.job, run.pods))

@@ -8,7 +8,7 @@ from collections.abc import AsyncGenerator, Collection, Iterator
 from contextlib import aclosing
 from dataclasses import dataclass
 from types import TracebackType
-from typing import Self
+from typing import TYPE_CHECKING, Self
 
 from gpuyard import errors
 from gpuyard.client.log_place import LogOptions
@@ -17,6 +17,9 @@ from gpuyard.kube.wellknown import ANNOTATION_COMPLETION_INDEX
 from gpuyard.runs.following.pod_log import LogEvent, PodLog, start_of
 from gpuyard.runs.run import Run, has_ranks
 from gpuyard.runs.target import Target
+
+if TYPE_CHECKING:
+    from gpuyard.workloads.sweeps.values import Sweep
 
 #: Pieces of output that wait to be printed; then the readers wait, and their pods' logs stay where they are.
 _MAX_PIECES = 256
@@ -28,11 +31,18 @@ class OfRank:
 
     Attributes:
         attempt: which one of this rank's, counted from 1.
+        values: of a sweep's task, as text.
     """
 
     rank: int
     event: LogEvent | None
     attempt: int = 1
+    values: str = ""
+
+    @property
+    def label(self) -> str:
+        """What its lines are told from others' by: `1`, of a sweep `1 lr=0.1`."""
+        return f"{self.rank} {self.values}".rstrip()
 
 
 def rank_of(pod: Manifest) -> int:
@@ -56,12 +66,16 @@ class RankLogs:
         target: where the run is.
         options: which part of each log.
         ranks: those that are wanted; empty for all.
+        sweep: where the ranks are tasks, their values.
     """
 
-    def __init__(self, target: Target, options: LogOptions, ranks: Collection[int] = ()) -> None:
+    def __init__(
+        self, target: Target, options: LogOptions, ranks: Collection[int] = (), sweep: Sweep | None = None
+    ) -> None:
         self._target = target
         self._options = options
         self._ranks = frozenset(ranks)
+        self._sweep = sweep
         self._seen: set[tuple[str, int]] = set()
         self._due: dict[int, deque[tuple[Manifest, int]]] = {}
         self._readers: dict[int, asyncio.Task[None]] = {}
@@ -111,6 +125,7 @@ class RankLogs:
             yield _raised(self._pieces.get_nowait())
 
     async def _read(self, rank: int) -> None:
+        values = _values(self._sweep, rank)
         try:
             while due := self._due[rank]:
                 pod, start = due.popleft()
@@ -122,8 +137,8 @@ class RankLogs:
                 number = attempts.index(uid) + 1
                 async with aclosing(self._logs[uid].follow(start)) as log:
                     async for event in log:
-                        await self._pieces.put(OfRank(rank, event, number))
-                await self._pieces.put(OfRank(rank, None, number))
+                        await self._pieces.put(OfRank(rank, event, number, values))
+                await self._pieces.put(OfRank(rank, None, number, values))
         except errors.GpuyardError as error:
             await self._pieces.put(error)
 
@@ -136,15 +151,26 @@ async def read_ranks(
     Raises:
         ApiError, ConnectionFailed: it can't be read.
     """
+    from gpuyard.runs.tasks import with_tasks
+
     pods = [pod for pod in run.pods if start_of(pod) is not None and (not ranks or rank_of(pod) in ranks)]
     attempts: dict[int, int] = {}
+    sweep = (await with_tasks(target, run)).sweep
     for pod in sorted(pods, key=rank_of):  # stable: attempts stay in their order
-        rank = rank_of(pod)
+        rank, values = rank_of(pod), _values(sweep, rank_of(pod))
         attempts[rank] = attempts.get(rank, 0) + 1
         async with aclosing(PodLog(target, pod, options).read()) as log:
             async for event in log:
-                yield OfRank(rank, event, attempts[rank])
-        yield OfRank(rank, None, attempts[rank])
+                yield OfRank(rank, event, attempts[rank], values)
+        yield OfRank(rank, None, attempts[rank], values)
+
+
+def _values(sweep: Sweep | None, rank: int) -> str:
+    if sweep is None or rank >= sweep.size:
+        return ""
+    from gpuyard.workloads.sweeps.sweep import values_text
+
+    return values_text(sweep.task(rank))
 
 
 def _raised(piece: OfRank | errors.GpuyardError) -> OfRank:

@@ -104,7 +104,11 @@ async def follow(
                 yield said
             await watch.change()
         if has_ranks(watch.run):
-            events = _follow_ranks(target, watch, reach, RankLogs(target, options, ranks), refresh_s)
+            from gpuyard.runs.tasks import with_tasks
+
+            sweep = (await with_tasks(target, watch.run)).sweep
+            logs = RankLogs(target, options, ranks, sweep)
+            events = _follow_ranks(target, watch, reach, logs, refresh_s)
         else:
             attempts = _Attempts(target, options, is_new=is_new)
             events = _follow_one(target, watch, reach, attempts, refresh_s)

@@ -26,6 +26,7 @@ DEFAULT_AT_ONCE = 100
 
 _KEY = "tasks"
 _DIGITS = 10
+_MAX_SHOWN = 60
 _PLACEHOLDER = r"\{\{[A-Za-z_]\w*\}\}|\{([A-Za-z_]\w*)\}"
 
 
@@ -138,13 +139,12 @@ def placeholders(words: Sequence[str]) -> Iterator[str]:
 
 
 def values_text(values: Mapping[str, str]) -> str:
-    """`lr=1e-3 seed=1`, on one line."""
+    """`lr=1e-3 seed=1`, on one line; what is long is cut."""
     return " ".join(f"{name}={_shown(value)}" for name, value in values.items())
 
 
 def _shown(value: str) -> str:
-    return (
-        value
-        if re.fullmatch(r"[^\s\"'=]+", value) and value.isprintable()
-        else json.dumps(value, ensure_ascii=False)
-    )
+    if len(value) > _MAX_SHOWN:
+        value = value[: _MAX_SHOWN - 1] + "…"
+    is_plain = re.fullmatch(r"[^\s\"'=]+", value) and value.isprintable()
+    return value if is_plain else json.dumps(value, ensure_ascii=False)

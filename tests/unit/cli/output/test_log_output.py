@@ -10,9 +10,9 @@ from gpuyard.cli.output.log_output import LogOutput
 def printed(pieces: list[tuple[int, bytes]], capsysbinary: pytest.CaptureFixture[bytes]) -> bytes:
     output = LogOutput()
     for rank, piece in pieces:
-        output.write_rank(rank, piece)
+        output.write_rank(rank, piece, str(rank))
     for rank in sorted({rank for rank, _ in pieces}):
-        output.end_rank(rank)
+        output.end_rank(rank, str(rank))
     return capsysbinary.readouterr().out
 
 
@@ -33,9 +33,9 @@ def test_nothing_is_lost_or_out_of_a_rank_s_order(pieces: list[tuple[int, str]])
         output = LogOutput()
         patch.setattr(output, "write", found.append)
         for rank, text in pieces:
-            output.write_rank(rank, text.encode())
+            output.write_rank(rank, text.encode(), str(rank))
         for rank in range(3):
-            output.end_rank(rank)
+            output.end_rank(rank, str(rank))
     lines = [line for line in b"".join(found).replace(b"\r", b"\n").split(b"\n") if line.startswith(b"[")]
     for rank in range(3):
         prefix = b"[%d] " % rank
