@@ -93,6 +93,7 @@ def test_status(yard: Yard) -> None:
         "node",
         "not_ready",
         "gpus",
+        "nodes",
         "isolation",
         "versions",
     ]

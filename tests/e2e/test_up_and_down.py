@@ -174,4 +174,4 @@ def test_a_daemon_of_another_release(stopped_yard: Yard) -> None:
 
 def test_up_for_machines(stopped_yard: Yard) -> None:
     made = json.loads(stopped_yard.ok("up", "-o", "json"))
-    assert made.keys() == {"api", "node", "started"} and made["started"] is True
+    assert made.keys() == {"api", "node", "nodes", "started"} and made["started"] is True

@@ -12,21 +12,73 @@ from pathlib import Path
 from gpuyard import errors
 
 #: A socket's path has 107 bytes; the longest names below a runtime folder take these.
-_LONGEST_RUNTIME_DIR_BYTES = 107 - len("/device-plugins/") - 32
+_LONGEST_RUNTIME_DIR_BYTES = 107 - len("/16/device-plugins/") - 32
 _ELSEWHERE = "or set GPUYARD_HOME to a folder of your own with a short path"
 
 
 @dataclass(frozen=True)
-class YardPaths:
+class NodePaths:
+    """Paths of what belongs to one node of a yard: its kubelet's devices and its agent.
+
+    Attributes:
+        data_dir: outlives the yard.
+        runtime_dir: sockets, and what is known only while the yard runs.
+    """
+
+    data_dir: Path
+    runtime_dir: Path
+
+    @property
+    def device_checkpoint(self) -> Path:
+        """Which container has which devices."""
+        return self.data_dir / "devices.json"
+
+    @property
+    def device_plugins_dir(self) -> Path:
+        """The kubelet's Registration socket and the plugins' own."""
+        return self.runtime_dir / "device-plugins"
+
+    @property
+    def cdi_dir(self) -> Path:
+        """The agent's CDI spec: which device nodes stand behind a GPU's name."""
+        return self.runtime_dir / "cdi"
+
+    @property
+    def marks_file(self) -> Path:
+        """What the agent wants written on the node."""
+        return self.runtime_dir / "marks.json"
+
+    @property
+    def use_file(self) -> Path:
+        """What pods have used of the GPUs, until it is written onto them."""
+        return self.runtime_dir / "gpu-use.json"
+
+    @property
+    def metrics_socket(self) -> Path:
+        """The exporter's, which the API's /metrics asks."""
+        return self.runtime_dir / "metrics.sock"
+
+    @property
+    def simulated_health(self) -> Path:
+        """Which simulated GPUs are unhealthy, for tests: see `devices.simulated.watch`."""
+        return self.data_dir / "simulated-health.json"
+
+    @property
+    def pod_resources_socket(self) -> Path:
+        """PodResources v1."""
+        return self.runtime_dir / "pod-resources" / "kubelet.sock"
+
+
+@dataclass(frozen=True)
+class YardPaths(NodePaths):
     """Every path of one yard. Folders are made 0700; what is secret inside is 0600 on top.
+
+    Its folders are those of its first node as well; further nodes have theirs below, see `of_node`.
 
     Attributes:
         data_dir: the database, credentials, logs; outlives the yard.
         runtime_dir: sockets only; short, since a socket's path has at most 107 bytes.
     """
-
-    data_dir: Path
-    runtime_dir: Path
 
     @property
     def database(self) -> Path:
@@ -89,11 +141,6 @@ class YardPaths:
         return self.data_dir / "volumes"
 
     @property
-    def device_checkpoint(self) -> Path:
-        """Which container has which devices."""
-        return self.data_dir / "devices.json"
-
-    @property
     def running(self) -> Path:
         """What the live daemon says of itself."""
         return self.runtime_dir / "yard.json"
@@ -104,64 +151,42 @@ class YardPaths:
         return self.runtime_dir / "api.sock"
 
     @property
-    def device_plugins_dir(self) -> Path:
-        """The kubelet's Registration socket and the plugins' own."""
-        return self.runtime_dir / "device-plugins"
-
-    @property
-    def cdi_dir(self) -> Path:
-        """The agent's CDI spec: which device nodes stand behind a GPU's name."""
-        return self.runtime_dir / "cdi"
-
-    @property
-    def marks_file(self) -> Path:
-        """What the agent wants written on the node."""
-        return self.runtime_dir / "marks.json"
-
-    @property
-    def use_file(self) -> Path:
-        """What pods have used of the GPUs, until it is written onto them."""
-        return self.runtime_dir / "gpu-use.json"
-
-    @property
-    def metrics_socket(self) -> Path:
-        """The exporter's, which the API's /metrics asks."""
-        return self.runtime_dir / "metrics.sock"
-
-    @property
     def locks_dir(self) -> Path:
         """Locks of simulated GPUs, which no other yard has."""
         return self.runtime_dir / "locks"
 
     @property
-    def simulated_health(self) -> Path:
-        """Which simulated GPUs are unhealthy, for tests: see `devices.simulated.watch`."""
-        return self.data_dir / "simulated-health.json"
+    def nodes_dir(self) -> Path:
+        """One folder per node but the first, called by its number."""
+        return self.data_dir / "nodes"
 
-    @property
-    def pod_resources_socket(self) -> Path:
-        """PodResources v1."""
-        return self.runtime_dir / "pod-resources" / "kubelet.sock"
+    def of_node(self, number: int) -> NodePaths:
+        """Those of the yard's nth node, counted from 1."""
+        if number == 1:
+            return self
+        return NodePaths(self.nodes_dir / str(number), self.runtime_dir / str(number))
 
-    def make_folders(self) -> None:
+    def make_folders(self, nodes: int = 1) -> None:
         """Makes every folder, mode 0700.
 
         The data folder itself keeps the mode that it has: it may be one that the user made for more.
+
+        Args:
+            nodes: so many of them have folders.
 
         Raises:
             StoreUnwritable: no permission, or a folder belongs to somebody else.
         """
         _make_folder(self.data_dir, private=False)
-        runtime = (self.runtime_dir.parent, self.runtime_dir, self.device_plugins_dir, self.locks_dir)
-        for folder in (
-            self.pki_dir,
-            self.pods_dir,
-            self.snapshots_dir,
-            self.volumes_dir,
-            *runtime,
-            self.pod_resources_socket.parent,
-        ):
+        runtime = (self.runtime_dir.parent, self.runtime_dir, self.locks_dir)
+        for folder in (*runtime, self.pki_dir, self.pods_dir, self.snapshots_dir, self.volumes_dir):
             _make_folder(folder, private=True)
+        for node in map(self.of_node, range(1, nodes + 1)):
+            if node is not self:
+                for folder in (self.nodes_dir, node.data_dir, node.runtime_dir):
+                    _make_folder(folder, private=True)
+            _make_folder(node.device_plugins_dir, private=True)
+            _make_folder(node.pod_resources_socket.parent, private=True)
 
     def check_runtime_dir(self) -> None:
         """Refuses to look into a runtime folder that somebody else could have filled; it may be missing.

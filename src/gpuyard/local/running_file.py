@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import os
+from collections.abc import Sequence
 from pathlib import Path
 
 from gpuyard import __version__, errors
@@ -23,21 +24,20 @@ class RunningFile:
 
     Args:
         path: of the file.
-        node: the yard's.
+        nodes: the yard's, in order.
     """
 
-    def __init__(self, path: Path, node: str) -> None:
+    def __init__(self, path: Path, nodes: Sequence[str]) -> None:
         self.api = ""
         self.set_aside: tuple[str, ...] = ()
         self._path = path
-        self._node = node
-        self._agent_pid = 0
+        self._agents = dict.fromkeys(nodes, 0)
         self._started_at = format_time(utc_now())
         self._changed = asyncio.Event()
 
-    def note_agent(self, pid: int) -> None:
-        """The agent's pid changed; 0 when it is gone."""
-        self._agent_pid = pid
+    def note_agent(self, node: str, pid: int) -> None:
+        """The pid of a node's agent changed; 0 when it is gone."""
+        self._agents[node] = pid
         self._changed.set()
 
     async def keep(self) -> None:
@@ -64,14 +64,16 @@ class RunningFile:
         Raises:
             StoreFull, StoreUnwritable: it can't be written; what it said before is untouched.
         """
+        (node, agent), *others = self._agents.items()
         running = RunningYard(
             os.getpid(),
-            self._agent_pid,
+            agent,
             self.api,
-            self._node,
+            node,
             __version__,
             self._started_at,
             self.set_aside,
+            dict(others),
         )
         save_running(self._path, running)
         self._changed.clear()

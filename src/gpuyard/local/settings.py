@@ -5,7 +5,8 @@ from __future__ import annotations
 import errno
 import json
 import stat
-from dataclasses import asdict, dataclass, replace
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 
 from gpuyard import errors
@@ -21,7 +22,8 @@ class Settings:
     """Choices that outlive the daemon.
 
     Attributes:
-        simulate: GPUs to simulate, such as "H100:8"; empty for the machine's own.
+        simulate: GPUs to simulate, such as "H100:8", or of several nodes "H100:8,A100:4"; empty for the
+            machine's own.
         port: of the HTTPS API on 127.0.0.1; 0 until the first start has picked a free one.
         mig_strategy: how parts of GPUs are offered: none, single or mixed.
         gpu_config: the agent's configuration, as JSON; empty for none.
@@ -65,8 +67,10 @@ class RunningYard:
 
     Attributes:
         api: URL of the HTTPS API.
-        agent_pid: 0 while the agent isn't running.
+        agent_pid: of the first node; 0 while the agent isn't running.
+        node: the first node.
         set_aside: objects that were in the store and can't be read, each with what is wrong with it.
+        further_agents: the pid of each further node's agent by the node's name, in order.
     """
 
     daemon_pid: int
@@ -76,6 +80,12 @@ class RunningYard:
     version: str
     started_at: str
     set_aside: tuple[str, ...] = ()
+    further_agents: Mapping[str, int] = field(default_factory=dict)
+
+    @property
+    def agents(self) -> dict[str, int]:
+        """The pid of each node's agent, in order; 0 while it isn't running."""
+        return {self.node: self.agent_pid, **self.further_agents}
 
 
 def load_settings(file: Path) -> Settings:
@@ -116,7 +126,8 @@ def load_running(file: Path) -> RunningYard | None:
     """What the daemon last said, or None when it never started or left cleanly."""
     try:
         running = RunningYard(**json.loads(read_regular(file)))
-        return replace(running, set_aside=tuple(map(str, running.set_aside)))
+        further = {str(name): int(pid) for name, pid in running.further_agents.items()}
+        return replace(running, set_aside=tuple(map(str, running.set_aside)), further_agents=further)
     except (OSError, *_WRONG):
         return None
 

@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-import asyncio
 import platform
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 from gpuyard import __version__, errors
@@ -52,13 +51,31 @@ class IsolationStatus:
 
 
 @dataclass(frozen=True)
+class YardNodeStatus:
+    """One node of a yard.
+
+    Attributes:
+        agent_pid: None when its agent doesn't run.
+        not_ready: since when it isn't ready, and why; None when it is.
+    """
+
+    name: str
+    agent_pid: int | None
+    not_ready: str | None
+    gpus: GpuStatus
+
+
+@dataclass(frozen=True)
 class YardStatus:
     """A running yard. Its fields are the documented keys of `gpuyard status -o json`.
 
     Attributes:
         metrics: URL of what its GPUs do, in Prometheus' words; it takes the yard's token, as all of the API.
-        agent_pid: None when the agent doesn't run.
-        not_ready: since when the node isn't ready, and why; None when it is.
+        agent_pid: of the first node; None when the agent doesn't run.
+        node: the first node.
+        not_ready: since when the first node isn't ready, and why; None when it is.
+        gpus: of all nodes.
+        nodes: all of them, in order.
         versions: of each program that takes part.
     """
 
@@ -70,6 +87,7 @@ class YardStatus:
     node: str
     not_ready: str | None
     gpus: GpuStatus
+    nodes: Sequence[YardNodeStatus]
     isolation: IsolationStatus
     versions: Mapping[str, str]
 
@@ -87,14 +105,19 @@ async def yard_status(paths: YardPaths, on_silence: Callable[[str], None] = lamb
     if running is None:
         raise stopped(paths)
     try:
-        node, server = await _ask(paths, running.node, on_silence)
+        found, server = await _ask(paths, running.agents, on_silence)
     except errors.ConnectionFailed as error:
         raise stopped(paths) from error
     except errors.NotFound as error:
         raise errors.YardError(
-            f"somebody deleted the yard's node {running.node}",
+            f"somebody deleted a node of the yard: {error.message}",
             remedy="it registers itself again within seconds, and its GPUs get their labels within a minute",
         ) from error
+    nodes = [
+        YardNodeStatus(name, pid or None, not_ready_text(node) or None, _gpus(node))
+        for (name, pid), node in zip(running.agents.items(), found, strict=True)
+    ]
+    first, node = nodes[0], found[0]
     # "podman 4.3.1", "podman" while it is being tried, or "none: " and why.
     runtime, _, version = annotations_of(node).get(ANNOTATION_CONTAINERS, "none: unknown").partition(" ")
     has_containers = runtime != "none:"
@@ -103,10 +126,11 @@ async def yard_status(paths: YardPaths, on_silence: Callable[[str], None] = lamb
         metrics=f"{running.api}/metrics",
         data_dir=str(paths.data_dir),
         daemon_pid=running.daemon_pid,
-        agent_pid=running.agent_pid or None,
-        node=running.node,
-        not_ready=not_ready_text(node) or None,
-        gpus=_gpus(node),
+        agent_pid=first.agent_pid,
+        node=first.name,
+        not_ready=first.not_ready,
+        gpus=_of_all([one.gpus for one in nodes]),
+        nodes=nodes,
         isolation=IsolationStatus(
             level=annotations_of(node).get(ANNOTATION_ISOLATION, "none"),
             enforced=annotations_of(node).get(ANNOTATION_ENFORCED, "none"),
@@ -122,11 +146,14 @@ async def yard_status(paths: YardPaths, on_silence: Callable[[str], None] = lamb
     )
 
 
-async def _ask(paths: YardPaths, node: str, on_silence: Callable[[str], None]) -> tuple[Manifest, str]:
+async def _ask(
+    paths: YardPaths, nodes: Iterable[str], on_silence: Callable[[str], None]
+) -> tuple[list[Manifest], str]:
     http = YardHttp(paths, on_silence, any_release=True)
     async with RestApi(unix_socket=paths.api_socket, http=http) as api:
         await http.connect()
-        found, version = await asyncio.gather(api.get(NODES, node), api.get_path("/version"))
+        found = [await api.get(NODES, node) for node in nodes]
+        version = await api.get_path("/version")
         return found, str(version.get("gitVersion", ""))
 
 
@@ -137,6 +164,18 @@ def _gpus(node: Manifest) -> GpuStatus:
         capacity=capacity_gpus(node),
         allocatable=allocatable_gpus(node),
         none_because=annotations_of(node).get(ANNOTATION_NO_GPUS),
+    )
+
+
+def _of_all(gpus: Sequence[GpuStatus]) -> GpuStatus:
+    if len(gpus) == 1:
+        return gpus[0]
+    return GpuStatus(
+        model=", ".join(dict.fromkeys(one.model for one in gpus if one.model)) or None,
+        simulated=any(one.simulated for one in gpus),
+        capacity=sum(one.capacity for one in gpus),
+        allocatable=sum(one.allocatable for one in gpus),
+        none_because=next((one.none_because for one in gpus if one.none_because), None),
     )
 
 

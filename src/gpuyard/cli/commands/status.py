@@ -9,7 +9,10 @@ import click
 from gpuyard.cli.options.shared import complete_contexts, output_option
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
+
     from gpuyard.installing.status import ClusterStatus, NodeStatus
+    from gpuyard.local.status import GpuStatus, YardNodeStatus
 
 
 @click.command("status", epilog="\b\nExample:\n  gpuyard status -o json\n")
@@ -49,28 +52,39 @@ def command(context: str | None, output: str | None) -> None:
     if output == "json":
         print_json(asdict(status))
         return
-    gpus, isolation = status.gpus, status.isolation
-    simulated = " (simulated)" if gpus.simulated else ""
+    isolation, is_one = status.isolation, len(status.nodes) == 1
     print_fields(
         [
             ("API", status.api),
             ("Data", status.data_dir),
             ("Daemon", f"pid {status.daemon_pid}"),
-            ("Agent", f"pid {status.agent_pid}" if status.agent_pid else "not running"),
-            ("Node", f"{status.node}, {status.not_ready}" if status.not_ready else status.node),
-            (
-                "GPUs",
-                f"{gpus.allocatable} × {gpus.model or 'GPU'}{simulated}"
-                if gpus.capacity
-                else "none" + (f": {gpus.none_because}" if gpus.none_because else ""),
-            ),
-            ("Unhealthy", str(gpus.capacity - gpus.allocatable or "")),
+            *(line for node in status.nodes for line in _of_node(node, is_one=is_one)),
             ("Isolation", f"{isolation.level}{'' if isolation.level != 'none' else NO_ISOLATION}"),
             ("Enforced", isolation.enforced),
             ("Images", isolation.containers),
             ("Versions", ", ".join(f"{name} {version}" for name, version in status.versions.items())),
         ]
     )
+
+
+def _of_node(node: YardNodeStatus, *, is_one: bool) -> Iterator[tuple[str, str]]:
+    """Its lines; one line for each where there are several."""
+    agent = f"pid {node.agent_pid}" if node.agent_pid else "not running"
+    named = f"{node.name}, {node.not_ready}" if node.not_ready else node.name
+    gpus, sick = gpus_text(node.gpus), node.gpus.capacity - node.gpus.allocatable
+    if is_one:
+        yield from (("Agent", agent), ("Node", named), ("GPUs", gpus), ("Unhealthy", str(sick or "")))
+    else:
+        unhealthy = f", {sick} unhealthy" if sick else ""
+        yield "Node", f"{named}: GPUs: {gpus}{unhealthy}, agent {agent}"
+
+
+def gpus_text(gpus: GpuStatus) -> str:
+    """`8 × H100 (simulated)`, or why there are none."""
+    if gpus.capacity:
+        simulated = " (simulated)" if gpus.simulated else ""
+        return f"{gpus.allocatable} × {gpus.model or 'GPU'}{simulated}"
+    return "none" + (f": {gpus.none_because}" if gpus.none_because else "")
 
 
 def _cluster(context: str, output: str | None) -> None:

@@ -18,6 +18,7 @@ from gpuyard.cli.output.results import StatusLine, print_json
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+    from gpuyard.local import lifecycle
     from gpuyard.local.paths import YardPaths
 
 _Given = TypeVar("_Given")
@@ -25,28 +26,23 @@ _REASON_WAIT_S = 2.0
 _REASON_POLL_S = 0.1
 
 
-class UpCommand(click.Command):
-    """Refuses a second --simulate, of which click would take the last without a word."""
-
-    def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
-        """As click does it, after a look at them."""
-        if sum(word.partition("=")[0] == "--simulate" for word in args) > 1:
-            raise click.UsageError("--simulate is given more than once: choose one of them.", ctx)
-        return super().parse_args(ctx, args)
-
-
 @click.command(
     "up",
-    cls=UpCommand,
     epilog="""\b
 Examples:
   gpuyard up                       # this machine's GPUs
   gpuyard up --simulate H100:8     # eight simulated ones; kept for the next start
+  gpuyard up --simulate H100:8,A100:4     # two nodes, to try out runs over several
   gpuyard up --no-simulate         # back to the machine's own
   gpuyard up --share-with-others   # runs beside what others run on the GPUs
 """,
 )
-@click.option("--simulate", metavar="MODEL:COUNT", help="Simulate GPUs, such as H100:8.")
+@click.option(
+    "--simulate",
+    metavar="MODEL:COUNT[,…]",
+    multiple=True,
+    help="Simulate GPUs, such as H100:8; H100:8,A100:4 makes two nodes. Can be repeated.",
+)
 @click.option("--no-simulate", is_flag=True, help="Forget an earlier --simulate.")
 @click.option(
     "--port",
@@ -70,7 +66,7 @@ Examples:
 )
 @output_option()
 def command(
-    simulate: str | None,
+    simulate: tuple[str, ...],
     no_simulate: bool,
     port: int | None,
     mig_strategy: str | None,
@@ -90,10 +86,10 @@ def command(
     from gpuyard.local.paths import find_paths
     from gpuyard.local.settings import Choices, load_settings
 
-    simulate = _choice("simulate", simulate, no_simulate, checked_simulation)
+    gpus = _choice("simulate", ",".join(simulate), no_simulate, checked_simulation)
     config = _choice("gpu-config", gpu_config, no_gpu_config, read_gpu_config)
     backend = _choice("gpu-backend", gpu_backend, no_gpu_backend, checked_backend)
-    choices = Choices(simulate, port, mig_strategy, config, share_with_others, backend)
+    choices = Choices(gpus, port, mig_strategy, config, share_with_others, backend)
     paths = find_paths(os.environ)
     line = StatusLine()
     began = time.monotonic()
@@ -107,7 +103,7 @@ def command(
     started = start()
     if not started.fresh:
         difference = lifecycle.differs(load_settings(paths.settings), choices)
-        if difference and simulate and _serves_nothing(paths):
+        if difference and gpus and _serves_nothing(paths):
             lifecycle.stop(paths)
             started = start()
         elif difference:
@@ -115,12 +111,19 @@ def command(
                 f"the yard is up already, and {difference}",
                 remedy="restart it: `gpuyard down --keep`, then this command again",
             )
-    if output == "json":
-        print_json({"api": started.yard.api, "node": started.yard.node, "started": started.fresh})
+    _say(started, time.monotonic() - began, as_json=output == "json")
+    if output != "json":
+        _say_which_gpus_there_are(paths)
+
+
+def _say(started: lifecycle.Started, took_s: float, *, as_json: bool) -> None:
+    yard, nodes = started.yard, list(started.yard.agents)
+    if as_json:
+        print_json({"api": yard.api, "node": yard.node, "nodes": nodes, "started": started.fresh})
         return
-    took = f" in {time.monotonic() - began:.1f} s" if started.fresh else " already"
-    click.echo(f"The yard is up{took}: node {started.yard.node}, API {started.yard.api}")
-    _say_which_gpus_are_lacking(paths)
+    took = f" in {took_s:.1f} s" if started.fresh else " already"
+    named = f"node {yard.node}" if len(nodes) == 1 else f"nodes {', '.join(nodes)}"
+    click.echo(f"The yard is up{took}: {named}, API {yard.api}")
 
 
 def _choice(name: str, given: _Given | None, forgotten: bool, check: Callable[[_Given], str]) -> str | None:
@@ -140,21 +143,27 @@ def _serves_nothing(paths: YardPaths) -> bool:
     return not asyncio.run(yard_status(paths)).gpus.capacity and not live_pods(paths.pods_dir)
 
 
-def _say_which_gpus_are_lacking(paths: YardPaths) -> None:
-    """Prints the agent's reason why there are none, which comes a moment after the node is ready."""
+def _say_which_gpus_there_are(paths: YardPaths) -> None:
+    """Prints the agent's reason why there are none, which comes a moment after the node is ready; of several
+    nodes what each has; and what is lacking."""
     import asyncio
 
     from gpuyard.local.status import yard_status
 
     due = time.monotonic() + _REASON_WAIT_S
-    while not (gpus := asyncio.run(yard_status(paths)).gpus).capacity:
-        if gpus.none_because or time.monotonic() > due:
-            click.echo(f"No GPUs: {gpus.none_because or 'none were found so far'}")
+    while not (status := asyncio.run(yard_status(paths))).gpus.capacity:
+        if status.gpus.none_because or time.monotonic() > due:
+            click.echo(f"No GPUs: {status.gpus.none_because or 'none were found so far'}")
             return
         time.sleep(_REASON_POLL_S)
-    if gpus.allocatable < gpus.capacity:
-        lacking = gpus.capacity - gpus.allocatable
-        click.echo(f"{lacking} of {gpus.capacity} GPUs can't be had: `gpuyard nodes` says why")
+    if len(status.nodes) > 1:
+        from gpuyard.cli.commands.status import gpus_text
+
+        for node in status.nodes:
+            click.echo(f"{node.name}: {gpus_text(node.gpus)}")
+    if status.gpus.allocatable < status.gpus.capacity:
+        lacking = status.gpus.capacity - status.gpus.allocatable
+        click.echo(f"{lacking} of {status.gpus.capacity} GPUs can't be had: `gpuyard nodes` says why")
 
 
 def checked_backend(module: str) -> str:
@@ -176,7 +185,7 @@ def checked_simulation(text: str) -> str:
     Raises:
         UsageError: it doesn't; the message has the form and the nearest model.
     """
-    from gpuyard.devices.simulated.simulation import parse_simulation
+    from gpuyard.devices.simulated.simulation import parse_simulations
 
-    parse_simulation(text)
+    parse_simulations(text)
     return text

@@ -29,6 +29,8 @@ from gpuyard.kube.wellknown import AMD
 
 #: As many as a device plugin's list and a node's slots can sensibly show.
 MOST_GPUS = 64
+#: Of one yard: each node has an agent of its own, which is three processes.
+MOST_NODES = 16
 
 _NAMESPACE = uuids.UUID("5f0c8d3e-6a63-5d0a-9f0e-9b1f6d2f6c11")
 _DRIVER_VERSION = "580.95.05"
@@ -77,6 +79,20 @@ def parse_simulation(text: str) -> Simulation:
             remedy=f"write {model.name}:N with N from 1 to {MOST_GPUS}",
         )
     return Simulation(model, count)
+
+
+def parse_simulations(text: str) -> tuple[Simulation, ...]:
+    """Reads what each node of a yard simulates, in order: `H100:8,A100:4`; none of an empty text.
+
+    Raises:
+        UsageError: one of them isn't right, or there are too many.
+    """
+    found = tuple(parse_simulation(one.strip()) for one in text.split(",")) if text else ()
+    if len(found) > MOST_NODES:
+        raise errors.UsageError(
+            f"can't simulate {len(found)} nodes on one machine", remedy=f"name at most {MOST_NODES}"
+        )
+    return found
 
 
 def simulate(simulation: Simulation, *, seed: str) -> Inventory:

@@ -9,8 +9,7 @@ import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
-from gpuyard.devices.gpu_locks import yard_id
-from gpuyard.local.paths import YardPaths
+from gpuyard.local.paths import NodePaths
 from gpuyard.local.settings import Settings
 
 log = logging.getLogger(__name__)
@@ -43,14 +42,24 @@ class AgentProcess:
     @classmethod
     def plugin(
         cls,
-        paths: YardPaths,
+        paths: NodePaths,
         node: str,
         settings: Settings,
-        locks: Path | None,
         *,
+        yard: str,
+        locks: Path | None,
         on_pid: Callable[[int], None] = lambda pid: None,
     ) -> AgentProcess:
-        """What finds the GPUs and serves them to the kubelet; `locks` is where the yard locks them."""
+        """What finds the GPUs and serves them to the kubelet.
+
+        Args:
+            paths: of the node.
+            node: its name.
+            settings: `simulate` is this node's alone.
+            yard: whose locks of GPUs are this node's too, see `yard_id`.
+            locks: where the yard locks GPUs.
+            on_pid: told the pid of each start, and 0 at each end.
+        """
         arguments = [
             *("--plugins-dir", str(paths.device_plugins_dir)),
             *("--cdi-dir", str(paths.cdi_dir), "--cdi-driver"),
@@ -58,7 +67,7 @@ class AgentProcess:
             *("--node", node),
             # The locks of a GPU and of its parts don't know each other (docs/adr/0038).
             *("--mig-strategy", settings.mig_strategy, "--no-split-gpus"),
-            *("--yard", yard_id(paths.data_dir)),
+            *("--yard", yard),
         ]
         if locks is not None:
             arguments += ["--locks", str(locks)]
@@ -69,16 +78,16 @@ class AgentProcess:
         return cls("gpuyard.agent", [*arguments, *_backends(paths, settings)], on_pid=on_pid)
 
     @classmethod
-    def labeller(cls, paths: YardPaths, node: str) -> AgentProcess:
+    def labeller(cls, paths: NodePaths, node: str, *, api_socket: Path) -> AgentProcess:
         """What writes on the node what the plugin found."""
         arguments = (
             *("--follow", str(paths.marks_file), "--use-file", str(paths.use_file)),
-            *("--api-socket", str(paths.api_socket), "--node", node),
+            *("--api-socket", str(api_socket), "--node", node),
         )
         return cls("gpuyard.agent.labelling", arguments)
 
     @classmethod
-    def exporter(cls, paths: YardPaths, node: str, settings: Settings) -> AgentProcess:
+    def exporter(cls, paths: NodePaths, node: str, settings: Settings) -> AgentProcess:
         """What says what the GPUs do."""
         arguments = [
             *("--pod-resources", str(paths.pod_resources_socket)),
@@ -129,7 +138,7 @@ class AgentProcess:
             self._on_pid(0)
 
 
-def _backends(paths: YardPaths, settings: Settings) -> list[str]:
+def _backends(paths: NodePaths, settings: Settings) -> list[str]:
     """Where the GPUs come from."""
     found = ["--gpu-backend", settings.gpu_backend] if settings.gpu_backend else []
     if settings.simulate:

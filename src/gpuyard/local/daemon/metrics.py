@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Sequence
 from pathlib import Path
 
 from gpuyard import errors
@@ -12,12 +13,35 @@ _LIMIT_S = 3.0
 _REQUEST = b"GET /metrics HTTP/1.1\r\nHost: localhost\r\n\r\n"
 
 
-async def read_metrics(socket: Path) -> bytes:
-    """The text that the exporter answers now.
+async def read_metrics(sockets: Sequence[Path]) -> bytes:
+    """What the exporters of a yard's nodes answer now, as one text.
 
     Raises:
-        ServiceUnavailable: it doesn't.
+        ServiceUnavailable: none of them answers.
     """
+    texts = await asyncio.gather(*map(_read, sockets), return_exceptions=True)
+    answered = [text for text in texts if isinstance(text, bytes)]
+    if not answered:
+        for problem in texts:
+            if isinstance(problem, BaseException):
+                raise problem
+    return answered[0] if len(answered) == 1 else joined(answered)
+
+
+def joined(texts: Sequence[bytes]) -> bytes:
+    """Texts of several exporters as one: the samples of a family have to follow one another, and its HELP
+    and TYPE may be there once."""
+    families: dict[bytes, dict[bytes, None]] = {}
+    for text in texts:
+        lines: dict[bytes, None] = {}
+        for line in text.splitlines():
+            if line.startswith((b"# HELP ", b"# TYPE ")):
+                lines = families.setdefault(line.split(maxsplit=3)[2], {})
+            lines[line] = None
+    return b"".join(line + b"\n" for lines in families.values() for line in lines)
+
+
+async def _read(socket: Path) -> bytes:
     try:
         async with asyncio.timeout(_LIMIT_S):
             reader, writer = await asyncio.open_unix_connection(socket)

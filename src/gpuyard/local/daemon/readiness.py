@@ -1,21 +1,21 @@
-"""When a yard that starts is ready: its node is, and has the GPUs that this start is to have."""
+"""When a yard that starts is ready: its nodes are, and have the GPUs that this start is to have."""
 
 from __future__ import annotations
 
 import asyncio
 import logging
+from collections.abc import Sequence
 from pathlib import Path
 
 from gpuyard import errors
 from gpuyard.client.informer import Informer
 from gpuyard.devices.amd.gpus import has_gpus
-from gpuyard.devices.simulated.simulation import parse_simulation
 from gpuyard.gpus.faults import no_gpus_text
 from gpuyard.gpus.resources import gpu_capacity, is_gpu
 from gpuyard.kube.conditions import condition_is_true
 from gpuyard.kube.objects import ObjectKey, labels_of
 from gpuyard.kube.wellknown import LABEL_GPU_MODEL, LABEL_SIMULATED
-from gpuyard.local.kubelet.devices.manager import DeviceManager
+from gpuyard.local.daemon.yard_node import YardNode
 
 log = logging.getLogger(__name__)
 
@@ -24,61 +24,59 @@ _GPU_TIMEOUT_S = 10.0
 
 
 class Readiness:
-    """Follows one node until it is ready.
+    """Follows the nodes of a yard until all are ready.
 
     Args:
-        simulate: GPUs to simulate, such as "H100:8"; empty for the machine's own.
-        log_file: named to the user when the node doesn't get ready.
+        informer: of the nodes.
+        nodes: the yard's own.
+        log_file: named to the user when a node doesn't get ready.
     """
 
-    def __init__(
-        self, node: str, nodes: Informer, devices: DeviceManager, simulate: str, log_file: Path
-    ) -> None:
-        self._node = node
+    def __init__(self, informer: Informer, nodes: Sequence[YardNode], log_file: Path) -> None:
+        self._informer = informer
         self._nodes = nodes
-        self._devices = devices
-        self._simulate = simulate
         self._log_file = log_file
         self._changed = asyncio.Event()
-        nodes.add_handler(lambda old, new: self._changed.set())
-        devices.on_change(self._changed.set)
+        informer.add_handler(lambda old, new: self._changed.set())
+        for node in nodes:
+            node.devices.on_change(self._changed.set)
 
     async def wait(self) -> None:
-        """Returns when the node is ready and has its GPUs, or hasn't got them in time.
+        """Returns when the nodes are ready and have their GPUs, or haven't got them in time.
 
         Raises:
-            YardError: the node didn't get ready in time.
+            YardError: a node didn't get ready in time.
         """
         try:
             async with asyncio.timeout(_GPU_TIMEOUT_S):
-                while not (self._is_ready() and self._shows_gpus()):
+                while not all(self._is_ready(node) and self._shows_gpus(node) for node in self._nodes):
                     await self._changed.wait()
                     self._changed.clear()
         except TimeoutError:
-            if not self._is_ready():
-                raise errors.YardError(
-                    f"the node {self._node} didn't get ready in {_GPU_TIMEOUT_S:.0f} s",
-                    remedy=f"see {self._log_file}",
-                ) from None
+            for node in self._nodes:
+                if not self._is_ready(node):
+                    raise errors.YardError(
+                        f"the node {node.plan.name} didn't get ready in {_GPU_TIMEOUT_S:.0f} s",
+                        remedy=f"see {self._log_file}",
+                    ) from None
             log.warning("the GPUs aren't registered after %.0f s; going on without", _GPU_TIMEOUT_S)
 
-    def _is_ready(self) -> bool:
-        node = self._nodes.objects.get(ObjectKey("", self._node))
-        return node is not None and condition_is_true(node, "Ready")
+    def _is_ready(self, node: YardNode) -> bool:
+        found = self._informer.objects.get(ObjectKey("", node.plan.name))
+        return found is not None and condition_is_true(found, "Ready")
 
-    def _shows_gpus(self) -> bool:
+    def _shows_gpus(self, its: YardNode) -> bool:
         """Whether the node shows the GPUs that this start is to have, and none of an earlier one; or why it
         gets none."""
-        node = self._nodes.objects[ObjectKey("", self._node)]
+        node = self._informer.objects[ObjectKey("", its.plan.name)]
         labels = labels_of(node)
         shown = gpu_capacity(node)
         # The yard has taken away what the agent of the last start said there.
         if no_gpus_text(node) and not any(shown.values()):
             return True
-        if self._simulate:
-            wanted = parse_simulation(self._simulate)
+        if wanted := its.plan.simulation:
             # Until the plugins have registered, the node still shows what the last start left in the store.
-            resources = self._devices.resources()
+            resources = its.devices.resources()
             registered = {name: count.capacity for name, count in resources.items() if is_gpu(name)}
             if not registered or not all(registered.values()) or shown != registered:
                 return False

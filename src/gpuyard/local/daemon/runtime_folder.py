@@ -30,9 +30,13 @@ class RuntimeFolder:
 
     It is locked, since systemd-tmpfiles removes what is old there unless it is locked. The yard's own lock is
     still held when it goes: the next daemon's sockets lie in the same folder.
+
+    Attributes:
+        nodes: so many nodes have folders in it.
     """
 
     def __init__(self, paths: YardPaths) -> None:
+        self.nodes = 1
         self._paths = paths
         self._descriptor = -1
         self._due: dict[Path, float] = {}
@@ -52,6 +56,10 @@ class RuntimeFolder:
         if not path.exists():  # A process that is to make it is still starting.
             self._due[path] = asyncio.get_running_loop().time() + _AGAIN_S
 
+    def release(self, path: Path) -> None:
+        """Lets this file be gone from now on."""
+        self._held.pop(path, None)
+
     async def keep(self) -> None:
         """Looks once a second, until cancelled."""
         while True:
@@ -64,18 +72,18 @@ class RuntimeFolder:
     async def _mend(self) -> None:
         if not self._is_there():
             log.warning("somebody removed %s: it is made again", self._paths.runtime_dir)
-            self._paths.make_folders()
+            self._paths.make_folders(self.nodes)
             os.close(self._descriptor)
             self._lock()
         now = asyncio.get_running_loop().time()
-        for path, make in self._held.items():
+        for path, make in list(self._held.items()):
             if path.exists():
                 self._due.pop(path, None)
             elif now >= self._due.get(path, 0.0):
                 # A process may make it, which takes a while to start.
                 self._due[path] = now + _AGAIN_S
                 log.warning("somebody removed %s: it is made again", path)
-                self._paths.make_folders()
+                self._paths.make_folders(self.nodes)
                 await make()
 
     def _is_there(self) -> bool:

@@ -15,22 +15,18 @@ import logging
 import os
 import platform
 import random
-import re
-from collections.abc import Callable
-from contextlib import suppress
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
-from typing import Any
 
-from gpuyard import errors
 from gpuyard.client.events import EventRecorder
 from gpuyard.client.informer import Informer
 from gpuyard.client.supervision import ObjectReference, Supervisor, set_aside_text
 from gpuyard.controllers.manager import FOLLOWED, ControllerManager
 from gpuyard.controllers.scheduler import Scheduler
 from gpuyard.controllers.watched_time import WatchedTime
-from gpuyard.devices.gpu_locks import GpuLocks, find_lock_folder
+from gpuyard.devices.gpu_locks import find_lock_folder
 from gpuyard.kube.objects import (
     CONFIG_MAPS,
     JOBS,
@@ -41,8 +37,6 @@ from gpuyard.kube.objects import (
     ObjectKey,
     Resource,
 )
-from gpuyard.kube.wellknown import ANNOTATION_NO_GPUS
-from gpuyard.local.daemon.agent_process import AgentProcess
 from gpuyard.local.daemon.metrics import read_metrics
 from gpuyard.local.daemon.parts import Parts
 from gpuyard.local.daemon.readiness import Readiness
@@ -50,14 +44,18 @@ from gpuyard.local.daemon.runtime_folder import RuntimeFolder
 from gpuyard.local.daemon.snapshots import Snapshots
 from gpuyard.local.daemon.volumes import FOLLOWED as VOLUMES_FOLLOWED
 from gpuyard.local.daemon.volumes import VolumeController
+from gpuyard.local.daemon.yard_node import (
+    NodePlan,
+    YardNode,
+    forget_former_files,
+    forget_former_nodes,
+    plan_nodes,
+)
 from gpuyard.local.http.app import ApiApp
 from gpuyard.local.http.server.certificates import Pki
 from gpuyard.local.http.server.credentials import load_or_make_token, write_kubeconfig
 from gpuyard.local.http.server.listeners import Listeners, serve
-from gpuyard.local.kubelet.devices.manager import DeviceManager
-from gpuyard.local.kubelet.devices.pod_resources import PodResourcesServer
-from gpuyard.local.kubelet.devices.registration import KUBELET_SOCKET
-from gpuyard.local.kubelet.kubelet import Kubelet
+from gpuyard.local.kubelet.machine import Machine
 from gpuyard.local.objects.kinds.served import yard_kinds
 from gpuyard.local.objects.stored import find_fault
 from gpuyard.local.objects.verbs import ObjectApi, utc_now
@@ -113,7 +111,6 @@ class Yard:
         self._periods = periods
         self._folder = RuntimeFolder(paths)
         self._stop = asyncio.Event()
-        self.node = node_name(platform.node())
 
     def stop(self) -> None:
         """Begins the shutdown."""
@@ -125,12 +122,12 @@ class Yard:
             store = await self._open_store(parts)
             kept = load_settings(self._paths.settings)
             settings = kept.chosen(self._choices)
-            if kept.simulate and kept.simulate.lower() != settings.simulate.lower():
-                # What was said of the former GPUs, their faults and their splits, isn't meant for these.
-                self._paths.simulated_health.unlink(missing_ok=True)
-                log.info("%s is removed: it was about %s", self._paths.simulated_health, kept.simulate)
-            running = RunningFile(self._paths.running, self.node)
-            devices = await self._start_devices(parts, settings, running)
+            plans = plan_nodes(platform.node(), self._paths, settings.simulate)
+            self._paths.make_folders(len(plans))
+            self._folder.nodes = len(plans)
+            running = RunningFile(self._paths.running, [plan.name for plan in plans])
+            forget_former_files(self._paths, kept, plans)
+            nodes = await self._start_devices(parts, settings, plans, running)
             search_path = os.environ.get("PATH", os.defpath)
             podman = Podman.find(self._paths.runtime_dir.name, search_path)
             kinds = yard_kinds()
@@ -138,32 +135,21 @@ class Yard:
                 store, kinds, clock=utc_now, rng=random.SystemRandom(), no_images=lambda: podman.problem
             )
             await api.bootstrap()
-            # What the agent of the last start said isn't known to hold; this one's can't have spoken yet. The
-            # first start has no node, and a full disk keeps no yard from starting.
-            with suppress(errors.GpuyardError):
-                former: dict[str, Any] = {"metadata": {"annotations": {ANNOTATION_NO_GPUS: None}}}
-                await api.patch(NODES, self.node, former)
-            runtime = await Runtimes.open(self._paths.runtime_dir.name, search_path, utc_now, podman=podman)
-            supervisor = Supervisor(EventRecorder(api, "gpuyard", utc_now, host=self.node))
+            await forget_former_nodes(api, [plan.name for plan in plans])
+            runtimes = await Runtimes.open(self._paths.runtime_dir.name, search_path, utc_now, podman=podman)
+            supervisor = Supervisor(EventRecorder(api, "gpuyard", utc_now, host=plans[0].name))
             followed = (*FOLLOWED, *VOLUMES_FOLLOWED, CONFIG_MAPS, SECRETS)
             running.set_aside = await _name_set_aside(store, api, supervisor)
             informers = {r: Informer(api, r, supervisor=supervisor) for r in followed}
-            kubelet = Kubelet(
-                api,
-                self._paths,
-                self.node,
-                devices,
-                runtime,
-                utc_now,
-                pods=informers[PODS],
-                heartbeat_s=self._periods.heartbeat_s,
-            )
-            running.api = self._serve_api(parts, api, kubelet, settings)
-            self._start_loops(parts, api, supervisor, informers, kubelet)
-            readiness = Readiness(
-                self.node, informers[NODES], devices, settings.simulate, self._paths.daemon_log
-            )
-            await self._until_stopped(parts, readiness, running, settings)
+            machine = Machine(self._paths, runtimes, utc_now, [plan.name for plan in plans])
+            for node in nodes:
+                node.make_kubelet(
+                    api, machine, informers[PODS], supervisor, heartbeat_s=self._periods.heartbeat_s
+                )
+            running.api = self._serve_api(parts, api, machine, settings, plans)
+            self._start_loops(parts, api, supervisor, informers, nodes)
+            readiness = Readiness(informers[NODES], nodes, self._paths.daemon_log)
+            await self._until_stopped(parts, readiness, running, nodes)
 
     async def _open_store(self, parts: Parts) -> Store:
         """The store, and the folders that its lock makes ours."""
@@ -177,29 +163,17 @@ class Yard:
         parts.enter(self._folder)
         return store
 
-    async def _start_devices(self, parts: Parts, settings: Settings, running: RunningFile) -> DeviceManager:
-        """What hands GPUs out: the device manager, the agent beside it, and the list of who holds which."""
-        paths = self._paths
-        folder = self._lock_folder(settings)
-        locks = None if folder is None else GpuLocks(folder, paths.data_dir, utc_now)
-        devices = DeviceManager(paths.device_plugins_dir, paths.device_checkpoint, utc_now, locks=locks)
-        await devices.start()
-        parts.at_end(devices.stop)
-        # Early: its interpreter starts on the other core while this one goes on.
-        paths.marks_file.unlink(missing_ok=True)  # of a daemon that was killed
-        agent = AgentProcess.plugin(paths, self.node, settings, folder, on_pid=running.note_agent)
-        labeller = AgentProcess.labeller(paths, self.node)
-        # They report to the log alone: there is no API yet that an Event could go to.
-        supervisor = Supervisor()
-        parts.run(supervisor.keep("agent", agent.run), "agent")
-        parts.run(supervisor.keep("labeller", labeller.run), "labeller")
-        pod_resources = PodResourcesServer(devices, paths.pod_resources_socket)
-        await pod_resources.start()
-        parts.at_end(pod_resources.stop)
-        self._folder.hold(paths.device_plugins_dir / KUBELET_SOCKET, devices.listen)
-        self._folder.hold(paths.pod_resources_socket, pod_resources.start)
-        self._folder.hold(paths.marks_file, agent.restart)
-        return devices
+    async def _start_devices(
+        self, parts: Parts, settings: Settings, plans: Sequence[NodePlan], running: RunningFile
+    ) -> list[YardNode]:
+        locks = self._lock_folder(settings)
+        nodes = [
+            YardNode(plan, self._paths, settings, locks, self._folder, partial(running.note_agent, plan.name))
+            for plan in plans
+        ]
+        for node in nodes:
+            await node.start_devices(parts)
+        return nodes
 
     def _lock_folder(self, settings: Settings) -> Path | None:
         """Where GPUs are locked against the machine's other yards; simulated ones each has for itself."""
@@ -213,7 +187,9 @@ class Yard:
             )
         return folder
 
-    def _serve_api(self, parts: Parts, api: ObjectApi, kubelet: Kubelet, settings: Settings) -> str:
+    def _serve_api(
+        self, parts: Parts, api: ObjectApi, machine: Machine, settings: Settings, plans: Sequence[NodePlan]
+    ) -> str:
         """Serves the API on both sockets; its HTTPS address, which the kubeconfig names from now on."""
         paths = self._paths
         pki, token = Pki(paths.pki_dir), load_or_make_token(paths.token)
@@ -222,7 +198,8 @@ class Yard:
         save_settings(paths.settings, replace(settings, port=listeners.port))
         ca_pem = read_regular(pki.ca_certificate)
         write_kubeconfig(paths.kubeconfig, port=listeners.port, ca_pem=ca_pem, token=token)
-        app = ApiApp(api, logs=kubelet.logs, read_metrics=partial(read_metrics, paths.metrics_socket))
+        sockets = [plan.paths.metrics_socket for plan in plans]
+        app = ApiApp(api, logs=machine.logs, read_metrics=partial(read_metrics, sockets))
         parts.run(serve(app, listeners, token=token, pki=pki, clock=utc_now), "api")
         return f"https://127.0.0.1:{listeners.port}"
 
@@ -232,7 +209,7 @@ class Yard:
         api: ObjectApi,
         supervisor: Supervisor,
         informers: dict[Resource, Informer],
-        kubelet: Kubelet,
+        nodes: Sequence[YardNode],
     ) -> None:
         """The loops over the objects. Each adds its handlers to the informers before these run.
 
@@ -240,7 +217,8 @@ class Yard:
         """
         resources = [kind.resource for kind in api.kinds]
         watched = WatchedTime()
-        watched.on_pause(kubelet.wake)
+        for node in nodes:
+            watched.on_pause(node.wake)
         controllers = ControllerManager(
             api,
             utc_now,
@@ -264,10 +242,11 @@ class Yard:
         parts.run(supervisor.keep("snapshots", snapshots.run), "snapshots")
         parts.run(supervisor.keep("volumes", volumes.run), "volumes")
         parts.run(supervisor.keep("scheduler", scheduler.run), "scheduler")
-        parts.run(supervisor.keep("kubelet", kubelet.run), "kubelet")
+        for node in nodes:
+            node.start_kubelet(parts)
 
     async def _until_stopped(
-        self, parts: Parts, readiness: Readiness, running: RunningFile, settings: Settings
+        self, parts: Parts, readiness: Readiness, running: RunningFile, nodes: Sequence[YardNode]
     ) -> None:
         ready = parts.task(readiness.wait(), "ready")
         stopped = parts.task(self._stop.wait(), "stop")
@@ -277,9 +256,8 @@ class Yard:
         running.save()
         parts.run(running.keep(), "running file")
         # Now: nothing that a run needs waits for it.
-        exporter = AgentProcess.exporter(self._paths, self.node, settings)
-        parts.run(exporter.run(), "exporter")
-        self._folder.hold(self._paths.metrics_socket, exporter.restart)
+        for node in nodes:
+            node.start_exporter(parts)
         self._folder.hold(self._paths.running, running.save_again)
         parts.run(self._folder.keep(), "runtime folder")
         # What start-up left behind is garbage or lives as long as the daemon.
@@ -301,8 +279,3 @@ async def _name_set_aside(store: Store, api: ObjectApi, supervisor: Supervisor) 
             supervisor.tell(ObjectReference(resource, key), message)
         told.append(set_aside_text(resource.kind if resource else fault.resource, key, message))
     return tuple(told[-_MAX_TOLD_SET_ASIDE:])
-
-
-def node_name(host: str) -> str:
-    """The host's name as Kubernetes wants a node's."""
-    return re.sub(r"[^a-z0-9.]+", "-", host.lower()).strip("-.") or "yard"

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
 from pathlib import Path
@@ -30,6 +30,7 @@ class KubeletContext:
         seconds: a steady clock that goes on in a suspend.
         cdi_dir: where the agent writes its CDI spec.
         host_names: by which pods find one another.
+        ports: of the machine, which its nodes share.
         devices_due_s: until when device plugins of an earlier start may still be on their way, on the
             loop's clock: they sleep in a suspend, too.
     """
@@ -48,5 +49,11 @@ class KubeletContext:
     logs: KubeletLogs
     cdi_dir: Path
     host_names: HostNames
-    ports: PortPool = field(default_factory=PortPool)
+    ports: PortPool
     held: dict[str, Mapping[str, int]] = field(default_factory=dict)
+
+    def forget_all_but(self, uids: Collection[str]) -> None:
+        """Gives back what pods held that went away while no kubelet ran."""
+        for uid in self.held.keys() - uids:
+            del self.held[uid]
+            self.ports.give_back(uid)

@@ -6,7 +6,6 @@ import asyncio
 import logging
 from collections.abc import Callable
 from contextlib import suppress
-from datetime import datetime
 from pathlib import Path
 
 from gpuyard import errors
@@ -20,13 +19,10 @@ from gpuyard.local.kubelet.back_off import BackOff
 from gpuyard.local.kubelet.context import KubeletContext
 from gpuyard.local.kubelet.device_recovery import told_devices
 from gpuyard.local.kubelet.devices.manager import DeviceManager
-from gpuyard.local.kubelet.host_names import HostNames
-from gpuyard.local.kubelet.image_pulls import Images
-from gpuyard.local.kubelet.logs import KubeletLogs
+from gpuyard.local.kubelet.machine import Machine
 from gpuyard.local.kubelet.node import HEARTBEAT_S, NodeReporter
 from gpuyard.local.kubelet.pod_folders import PodFolder, pod_folders
 from gpuyard.local.kubelet.pods.worker import PodWorker
-from gpuyard.local.paths import YardPaths
 from gpuyard.local.runtime import journal as journals
 from gpuyard.local.runtime.container import Container
 from gpuyard.local.runtime.runtimes import Runtimes
@@ -48,11 +44,9 @@ class Kubelet:
     def __init__(
         self,
         api: KubeApi,
-        paths: YardPaths,
+        machine: Machine,
         node_name: str,
         devices: DeviceManager,
-        runtimes: Runtimes,
-        clock: Callable[[], datetime],
         *,
         pods: Informer,
         back_off: BackOff | None = None,
@@ -64,39 +58,36 @@ class Kubelet:
 
         Args:
             api: the yard's.
-            paths: of the yard; pods are below `pods_dir`.
-            node_name: this node's.
-            devices: started by the caller.
-            runtimes: of this host.
-            clock: aware UTC now.
+            machine: that it is on.
+            node_name: this node's, which the machine knows.
+            devices: of this node; started by the caller.
             pods: of all namespaces; run by the caller, and not before the kubelet is made.
             back_off: between restarts of a container; None for Kubernetes' own.
             devices_due_s: how long after the start a pod waits for its device plugin.
             heartbeat_s: between two signs of life of the node.
             seconds: a steady clock that goes on in a suspend; see `wake`.
         """
-        self.logs = KubeletLogs(paths.pods_dir, clock)
+        self._machine = machine
         self._name = node_name
         self._pods = pods
         self._supervisor = pods.supervisor
-        self._node = NodeReporter(
-            api, node_name, devices, runtimes, clock, data_dir=paths.data_dir, heartbeat_s=heartbeat_s
-        )
+        self._node = _node_reporter(api, machine, node_name, devices, heartbeat_s)
         self._context = KubeletContext(
             api=api,
-            runtimes=runtimes,
+            runtimes=machine.runtimes,
             devices=devices,
-            events=EventRecorder(api, "kubelet", clock, host=node_name),
+            events=EventRecorder(api, "kubelet", machine.clock, host=node_name),
             node=self._node,
-            clock=clock,
+            clock=machine.clock,
             seconds=seconds,
-            pods_dir=paths.pods_dir,
+            pods_dir=machine.paths.pods_dir,
             back_off=back_off or BackOff(),
             devices_due_s=asyncio.get_running_loop().time() + devices_due_s,
-            images=Images(runtimes.podman.host),
-            logs=self.logs,
-            cdi_dir=paths.cdi_dir,
-            host_names=HostNames(paths.hosts_dir),
+            images=machine.images,
+            logs=machine.logs,
+            cdi_dir=machine.cdi_dir(node_name),
+            host_names=machine.host_names,
+            ports=machine.ports,
         )
         self._workers: dict[str, PodWorker] = {}
         #: Pods whose worker is through, though the informer may still show an older state of them.
@@ -140,7 +131,7 @@ class Kubelet:
     def _on_pod(self, old: Manifest | None, new: Manifest | None) -> None:
         """Handler of the informer."""
         pod = new or old
-        if self._group is None or pod is None or pod["spec"].get("nodeName") != self._name:
+        if self._group is None or pod is None or not self._looks_after(pod):
             return
         uid = uid_of(pod)
         worker = self._workers.get(uid)
@@ -153,9 +144,17 @@ class Kubelet:
             self._over.discard(uid)
             self._group.create_task(self._clean_up(uid), name=f"clean up {uid}")
         elif uid not in self._over and not is_terminal(new):
-            self._work_on(new)
+            if self._is_here(new):
+                self._work_on(new)
         elif _waits_for_kubelet(new):
             self._group.create_task(self._let_go(new), name=f"let go {uid}")
+
+    def _is_here(self, pod: Manifest) -> bool:
+        return bool(pod["spec"].get("nodeName") == self._name)
+
+    def _looks_after(self, pod: Manifest) -> bool:
+        node = pod["spec"].get("nodeName")
+        return bool(node) and self._machine.looks_after(self._name, node)
 
     def _work_on(self, pod: Manifest) -> None:
         assert self._group is not None
@@ -197,12 +196,19 @@ class Kubelet:
         assert self._group is not None
         live: list[Manifest] = []
         over: list[Manifest] = []
+        lost: list[Manifest] = []
         for key, pod in self._pods.objects.items():
             with self._supervisor.guard("kubelet", self._pods.reference(key)):
-                if pod["spec"].get("nodeName") == self._name:
-                    (over if is_terminal(pod) else live).append(pod)
+                if self._looks_after(pod):
+                    (over if is_terminal(pod) else live if self._is_here(pod) else lost).append(pod)
         known = {uid_of(pod) for pod in self._pods.objects.values()}
-        orphans = pod_folders(self._context.pods_dir).keys() - known
+        folders = pod_folders(self._context.pods_dir)
+        orphans = {
+            uid
+            for uid, folder in folders.items()
+            if uid not in known and self._machine.looks_after(self._name, folder.node)
+        }
+        self._context.forget_all_but({uid_of(pod) for pod in live})
         # A pod that nobody understands keeps what it has: its processes may go on.
         await self._context.devices.retain((known | orphans) - {uid_of(pod) for pod in over})
         for pod in live:
@@ -217,6 +223,9 @@ class Kubelet:
                 self._group.create_task(self._let_go(pod), name=f"let go {uid_of(pod)}")
         for uid in orphans:
             self._group.create_task(self._clean_up(uid), name=f"clean up {uid}")
+        for pod in lost:
+            if self._machine.was_here(pod["spec"]["nodeName"]):
+                self._group.create_task(self._end(uid_of(pod)), name=f"end {uid_of(pod)}")
 
     async def _let_go(self, pod: Manifest) -> None:
         """Has a pod removed that is over, and whose deletion its worker didn't see: that came as it ended,
@@ -230,26 +239,50 @@ class Kubelet:
 
     async def _prepare_podman(self) -> None:
         """Finds out whether containers can run here, and removes those of pods that are gone."""
-        podman = self._context.runtimes.podman.host
-        await podman.probe()
+        await self._machine.probe_podman()
         self._node.refresh()
-        await podman.sweep(_is_to_be_concluded)
+        if self._name == self._machine.nodes[0]:
+            await self._context.runtimes.podman.host.sweep(_is_to_be_concluded)
 
     async def _clean_up(self, uid: str) -> None:
         """Ends and removes what is left of a pod that is no longer in the API."""
-        folder = PodFolder(self._context.pods_dir / uid)
+        await self._end(uid)
         with self._supervisor.guard(f"clean-up after pod {uid}"):
-            for name in folder.containers():
-                for attempt in folder.attempts(name)[-1:]:
-                    found = await self._context.runtimes.adopt(folder.attempt(name, attempt))
-                    if found is None:
-                        await self._context.runtimes.end_lost(folder.start_name(name, attempt))
-                    elif isinstance(found, Container):
-                        log.info("ending %s/%s: its pod was deleted meanwhile", uid, name)
-                        await found.stop(_ORPHAN_GRACE_S)
-                        await found.wait()
             await self._context.devices.release(uid)
-            await asyncio.to_thread(folder.remove)
+            await asyncio.to_thread(PodFolder(self._context.pods_dir / uid).remove)
+
+    async def _end(self, uid: str) -> None:
+        """Ends what still runs of a pod that nobody works on."""
+        with self._supervisor.guard(f"end of pod {uid}"):
+            await end_processes(self._context.runtimes, PodFolder(self._context.pods_dir / uid))
+
+
+def _node_reporter(
+    api: KubeApi, machine: Machine, name: str, devices: DeviceManager, heartbeat_s: float
+) -> NodeReporter:
+    return NodeReporter(
+        api,
+        name,
+        devices,
+        machine.runtimes,
+        machine.clock,
+        data_dir=machine.paths.data_dir,
+        heartbeat_s=heartbeat_s,
+        nodes=len(machine.nodes),
+    )
+
+
+async def end_processes(runtimes: Runtimes, folder: PodFolder, grace_s: float = _ORPHAN_GRACE_S) -> None:
+    """Ends what still runs of a pod; its folder stays."""
+    for name in folder.containers():
+        for attempt in folder.attempts(name)[-1:]:
+            found = await runtimes.adopt(folder.attempt(name, attempt))
+            if found is None:
+                await runtimes.end_lost(folder.start_name(name, attempt))
+            elif isinstance(found, Container):
+                log.info("ending %s/%s: its pod is gone", folder.path.name, name)
+                await found.stop(grace_s)
+                await found.wait()
 
 
 def _is_to_be_concluded(folder: Path) -> bool:

@@ -35,7 +35,7 @@ from gpuyard.local.runtime.runtimes import Runtimes
 
 log = logging.getLogger(__name__)
 
-_LEASES_NAMESPACE = "kube-node-lease"
+LEASES_NAMESPACE = "kube-node-lease"
 _LEASE_S = 40
 HEARTBEAT_S = 10.0
 _STATUS_S = 300.0
@@ -52,7 +52,10 @@ _VERSION = f"v{KUBERNETES_VERSION}+gpuyard-{__version__}"
 
 
 class NodeReporter:
-    """Keeps the Node object and its Lease. Labels, taints and annotations of others stay."""
+    """Keeps the Node object and its Lease. Labels, taints and annotations of others stay.
+
+    The `nodes` of one machine share its CPUs and memory in equal parts, since what they offer is added up.
+    """
 
     def __init__(
         self,
@@ -64,6 +67,7 @@ class NodeReporter:
         *,
         data_dir: Path = Path("/"),
         heartbeat_s: float = HEARTBEAT_S,
+        nodes: int = 1,
         seconds: Callable[[], float] = seconds_since_boot,
     ) -> None:
         self.name = name
@@ -76,8 +80,8 @@ class NodeReporter:
         self._seconds = seconds
         self._changed = asyncio.Event()
         self._registered = False
-        self._cpus = len(os.sched_getaffinity(0))
-        self._memory_bytes = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") // 1024 * 1024
+        self._cpu_milli = len(os.sched_getaffinity(0)) * 1000 // nodes
+        self._memory_bytes = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") // nodes // 1024 * 1024
         devices.on_change(self._changed.set)
 
     def refresh(self) -> None:
@@ -92,12 +96,16 @@ class NodeReporter:
     @property
     def allocatable(self) -> Mapping[str, int]:
         """cpu in millicores, memory in bytes, pods; devices are the device manager's."""
-        return {"cpu": self._cpus * 1000, "memory": self._memory_bytes, "pods": _MOST_PODS}
+        return {"cpu": self._cpu_milli, "memory": self._memory_bytes, "pods": _MOST_PODS}
 
     @property
     def allocatable_quantities(self) -> Mapping[str, str]:
         """cpu and memory as the Node's status has them."""
-        return {"cpu": str(self._cpus), "memory": f"{self._memory_bytes // 1024}Ki"}
+        cpus, milli = divmod(self._cpu_milli, 1000)
+        return {
+            "cpu": f"{self._cpu_milli}m" if milli else str(cpus),
+            "memory": f"{self._memory_bytes // 1024}Ki",
+        }
 
     async def run(self) -> None:
         """Registers the node, then reports changes at once and itself alive until cancelled."""
@@ -172,10 +180,10 @@ class NodeReporter:
             "renewTime": format_micro_time(self._clock()),
         }
         try:
-            await self._api.patch(LEASES, self.name, {"spec": spec}, _LEASES_NAMESPACE)
+            await self._api.patch(LEASES, self.name, {"spec": spec}, LEASES_NAMESPACE)
         except errors.NotFound:
             lease = {"metadata": {"name": self.name}, "spec": spec}
-            await self._api.create(LEASES, lease, _LEASES_NAMESPACE)
+            await self._api.create(LEASES, lease, LEASES_NAMESPACE)
 
     def _status(self, node: Manifest) -> dict[str, Any]:
         now = format_time(self._clock())

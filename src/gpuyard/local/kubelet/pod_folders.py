@@ -29,11 +29,13 @@ class PodRecord:
 
     Attributes:
         master_port: the port that its processes were given.
+        node: that it was on; empty in the record of an older release.
     """
 
     namespace: str
     name: str
     master_port: int
+    node: str = ""
 
 
 @dataclass(frozen=True)
@@ -100,9 +102,16 @@ class PodFolder:
         try:
             with os.fdopen(open_regular(self.path / _RECORD), "rb") as file:
                 raw: Mapping[str, object] = json.load(file)
-            return PodRecord(str(raw["namespace"]), str(raw["name"]), int(str(raw["master_port"])))
+            port, node = int(str(raw["master_port"])), str(raw.get("node", ""))
+            return PodRecord(str(raw["namespace"]), str(raw["name"]), port, node)
         except (OSError, ValueError, KeyError, TypeError, RecursionError):
             return None
+
+    @property
+    def node(self) -> str:
+        """That the pod was on; empty where that isn't known."""
+        record = self.read_record()
+        return record.node if record else ""
 
     def make_volume(self, name: str) -> None:
         """Makes a volume's folder, unless it is there.

@@ -79,7 +79,9 @@ class AgentMetrics:
         loop = asyncio.get_running_loop()
         try:
             async with self._slots, asyncio.timeout(_ANSWER_S):
-                found = NodeMetrics(tuple(parse_metrics(await self._text(agent))), "")
+                samples = parse_metrics(await self._text(agent))
+                # A yard's nodes answer together.
+                found = NodeMetrics(tuple(s for s in samples if s.labels.get("Hostname", node) == node), "")
         except TimeoutError:
             found = NodeMetrics(failure=f"its agent doesn't answer within {_ANSWER_S:.0f} s")
         except (errors.GpuyardError, OSError) as error:

@@ -16,7 +16,6 @@ from typing import Any
 
 import pytest
 
-from gpuyard.devices.gpu_locks import yard_id
 from gpuyard.local.daemon.agent_process import AgentProcess
 from gpuyard.local.paths import YardPaths
 from gpuyard.local.settings import Settings
@@ -38,7 +37,9 @@ def paths() -> Iterator[YardPaths]:
 async def running(paths: YardPaths, simulate: str = "H100:2") -> AsyncIterator[asyncio.Queue[int]]:
     """The agent's pids as the daemon is told of them: each start's, and 0 at each end."""
     pids: asyncio.Queue[int] = asyncio.Queue()
-    agent = AgentProcess.plugin(paths, "node", Settings(simulate), paths.locks_dir, on_pid=pids.put_nowait)
+    agent = AgentProcess.plugin(
+        paths, "node", Settings(simulate), yard="ours", locks=paths.locks_dir, on_pid=pids.put_nowait
+    )
     task = asyncio.create_task(agent.run(), name="agent")
     try:
         yield pids
@@ -71,7 +72,7 @@ async def test_it_is_told_whose_agent_it_is(paths: YardPaths) -> None:
         *("--marks-file", str(paths.marks_file)),
         *("--node", "node"),
         *("--mig-strategy", "none", "--no-split-gpus"),
-        *("--yard", yard_id(paths.data_dir), "--locks", str(paths.locks_dir)),
+        *("--yard", "ours", "--locks", str(paths.locks_dir)),
         *("--simulate", "H100:2", "--simulated-health", str(paths.simulated_health)),
         "--exit-with-stdin",
     ]
@@ -139,7 +140,7 @@ async def test_a_child_ends_also_where_nobody_could_be_told_of_it(paths: YardPat
         pids.append(pid)
         raise OSError(errno.ENOSPC, "no space")
 
-    agent = AgentProcess.plugin(paths, "node", Settings("H100:2"), None, on_pid=refuse)
+    agent = AgentProcess.plugin(paths, "node", Settings("H100:2"), yard="ours", locks=None, on_pid=refuse)
     task = asyncio.create_task(agent.run(), name="agent")
     await until_async(lambda: len(pids), "a second child is started", lambda count: count >= 2)
     assert not is_child(pids[0])

@@ -14,13 +14,13 @@ async def test_the_exporters_text_comes_whole(tmp_path: Path) -> None:
 
     server = MetricsServer(scrape)
     await server.listen(tmp_path / "metrics.sock")
-    assert (await read_metrics(tmp_path / "metrics.sock")).decode() == await scrape()
+    assert (await read_metrics([tmp_path / "metrics.sock"])).decode() == await scrape()
     await server.close()
 
 
 async def test_an_exporter_that_does_not_answer_is_told(tmp_path: Path) -> None:
     with pytest.raises(errors.ServiceUnavailable, match="the yard's exporter doesn't answer") as caught:
-        await read_metrics(tmp_path / "metrics.sock")
+        await read_metrics([tmp_path / "metrics.sock"])
     assert "daemon.log" in caught.value.remedy
 
     async def cut(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
@@ -28,4 +28,4 @@ async def test_an_exporter_that_does_not_answer_is_told(tmp_path: Path) -> None:
 
     async with await asyncio.start_unix_server(cut, tmp_path / "metrics.sock"):
         with pytest.raises(errors.ServiceUnavailable, match="doesn't answer"):
-            await read_metrics(tmp_path / "metrics.sock")
+            await read_metrics([tmp_path / "metrics.sock"])

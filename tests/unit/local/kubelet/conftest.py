@@ -19,6 +19,7 @@ from gpuyard.kube.wellknown import IMAGE_PROCESS, RUNTIME_CLASS_PROCESS
 from gpuyard.local.kubelet.back_off import BackOff
 from gpuyard.local.kubelet.devices.manager import DeviceManager
 from gpuyard.local.kubelet.kubelet import Kubelet
+from gpuyard.local.kubelet.machine import Machine
 from gpuyard.local.objects.kinds.served import yard_kinds
 from gpuyard.local.objects.pod_logs import PodLogOptions
 from gpuyard.local.objects.verbs import ObjectApi
@@ -51,6 +52,7 @@ class Host:
     back_off: BackOff = field(default_factory=lambda: BackOff(first_s=0.05, most_s=0.1, obstacle_s=0.05))
     kubelet: Kubelet | None = None
     devices: DeviceManager | None = None
+    machine: Machine | None = None
     clock: Callable[[], datetime] = utc_now
 
     @asynccontextmanager
@@ -61,9 +63,8 @@ class Host:
         pods = Informer(self.api, PODS)
         settings = {"devices_due_s": 0.0, "back_off": self.back_off, **settings}
         self.devices = devices
-        self.kubelet = Kubelet(
-            self.api, self.paths, NODE, devices, self.runtime, self.clock, pods=pods, **settings
-        )
+        self.machine = Machine(self.paths, self.runtime, self.clock, [NODE])
+        self.kubelet = Kubelet(self.api, self.machine, NODE, devices, pods=pods, **settings)
         tasks = [
             asyncio.create_task(pods.run(), name="informer"),
             asyncio.create_task(self.kubelet.run(), name="kubelet"),
@@ -142,8 +143,8 @@ class Host:
         return [event["message"] for event in await self.events(reason)]
 
     async def log(self, name: str, container: str = "main", **options: Any) -> str:
-        assert self.kubelet is not None
-        log = await self.kubelet.logs.open_log(await self.get(name), container, PodLogOptions(**options))
+        assert self.machine is not None
+        log = await self.machine.logs.open_log(await self.get(name), container, PodLogOptions(**options))
         return b"".join([piece async for piece in log.pieces]).decode()
 
     def folder(self, pod: Mapping[str, Any]) -> Path:

@@ -280,20 +280,24 @@ async def test_folders_of_pods_that_are_gone_are_removed(host: Host) -> None:
 
 
 async def test_a_follower_ends_with_the_container(host: Host, folder: Path) -> None:
-    async with host.running() as kubelet:
+    async with host.running():
+        assert host.machine is not None
         await host.create("a", "sh", "-c", _WAIT, main={"workingDir": str(folder)})
         pod = await host.until("a", _is_running)
-        pieces = (await kubelet.logs.open_log(pod, "main", PodLogOptions(follow=True))).pieces
+        pieces = (await host.machine.logs.open_log(pod, "main", PodLogOptions(follow=True))).pieces
         assert await anext(pieces) == b"before\n"
         (folder / "go").touch()
         assert [piece async for piece in pieces] == [b"after\n"]
 
 
 async def test_a_follower_that_leaves_early(host: Host) -> None:
-    async with host.running() as kubelet:
+    async with host.running():
+        assert host.machine is not None
         await host.create("a", "sh", "-c", "echo up; exec sleep 60")
         await host.says("a", "up")
-        pieces = (await kubelet.logs.open_log(await host.get("a"), "main", PodLogOptions(follow=True))).pieces
+        pieces = (
+            await host.machine.logs.open_log(await host.get("a"), "main", PodLogOptions(follow=True))
+        ).pieces
         assert await anext(pieces) == b"up\n"
         descriptors = len(os.listdir("/proc/self/fd"))
         await pieces.aclose()
@@ -338,6 +342,7 @@ from gpuyard.local.objects.kinds.served import yard_kinds
 from gpuyard.local.objects.verbs import ObjectApi
 from gpuyard.local.kubelet.devices.manager import DeviceManager
 from gpuyard.local.kubelet.kubelet import Kubelet
+from gpuyard.local.kubelet.machine import Machine
 from gpuyard.local.paths import YardPaths
 from gpuyard.local.runtime.cgroups import Cgroups
 from gpuyard.local.runtime.runtimes import Runtimes
@@ -357,7 +362,7 @@ async def main():
     await devices.start()
     informer = Informer(api, PODS)
     runtime = Runtimes(Isolation(**isolation), Cgroups(), now)
-    kubelet = Kubelet(api, paths, "here", devices, runtime, now, pods=informer)
+    kubelet = Kubelet(api, Machine(paths, runtime, now, ["here"]), "here", devices, pods=informer)
     async with asyncio.TaskGroup() as group:
         group.create_task(informer.run())
         group.create_task(kubelet.run())

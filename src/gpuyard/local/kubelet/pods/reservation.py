@@ -53,7 +53,7 @@ class Reservation:
         try:
             for state in states:
                 self.allocations[state.name] = await self._allocate(state)
-            self._folder.write_record(PodRecord(*self._key, self.master_port))
+            self._folder.write_record(PodRecord(*self._key, self.master_port, context.node.name))
         except errors.CheckpointError:
             raise
         except errors.DeviceError:
