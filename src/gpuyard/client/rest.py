@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 from gpuyard import errors
 from gpuyard.client.api import ObjectList, PatchType, Propagation, WatchEvent
-from gpuyard.client.http.exchange import ANSWER_TIMEOUT_S, ClientRequest, ClientResponse, Http
+from gpuyard.client.http.exchange import ANSWER_TIMEOUT_S, ClientRequest, ClientResponse, Http, Wire
 from gpuyard.client.http.unix_http import UnixHttp
 from gpuyard.kube.objects import Manifest, Resource, with_kind
 from gpuyard.kube.status import error_of
@@ -252,6 +252,24 @@ class RestApi:
             if not follow:
                 raise
 
+    @asynccontextmanager
+    async def upgraded(
+        self, path: str, params: Mapping[str, str | Sequence[str]], headers: Mapping[str, str]
+    ) -> AsyncIterator[tuple[Wire, Mapping[str, str]]]:
+        """The connection of a request that asks for another protocol, and the headers of the answer.
+
+        Raises:
+            ApiError: the server refuses.
+            ConnectionFailed: nobody answers, or not with that protocol.
+        """
+        async with self._answer(ClientRequest("GET", path, params, upgrade=headers)) as answer:
+            if answer.wire is None:
+                content = await answer.read()
+                if answer.status >= 400:
+                    raise self._refusal(answer, content, _object(content))
+                raise self._not_an_api(answer, content)
+            yield answer.wire, answer.headers
+
     async def get_path(self, path: str) -> Manifest:
         """Reads a path that isn't an object's, such as /version."""
         return await self._json("GET", path)
@@ -310,28 +328,9 @@ class RestApi:
 
     def _refusal(self, answer: ClientResponse, content: bytes, found: Manifest | None) -> errors.GpuyardError:
         """The error that an answer stands for."""
-        from gpuyard.client.connection.credentials import why_unauthorized
-        from gpuyard.client.http.failures import is_page, readable
+        from gpuyard.client.http.failures import refusal
 
-        code = answer.status
-        if found is None and is_page(answer, content) and code in (404, 405):
-            return self._not_an_api(answer, content)
-        text = f"the API at {self.server} answered {code}: {readable(content)}".rstrip(": ")
-        error = error_of(found if found is not None else {"message": text}, code)
-        origin = self._connection.origin if self._connection else None
-        if code == 401 and self._connection and origin:
-            cause, remedy = why_unauthorized(origin, self._connection.headers, self._clock())
-            return errors.Unauthorized(f"the API at {self.server} says Unauthorized: {cause}", remedy=remedy)
-        if code == 400 and "HTTP request to an HTTPS server" in error.message:
-            return errors.ConnectionFailed(
-                f"the API at {self.server} speaks TLS only",
-                remedy="write https:// in `server`" + (f" of {origin.cluster_text}" if origin else ""),
-            )
-        if (pause_s := answer.headers.get("retry-after", "")).isdecimal():
-            error.remedy = f"it is too busy, and asks to try again in {pause_s} s"
-        elif code in (502, 503, 504) and found is None:
-            error.remedy = "it may be starting, or what is before it has lost it: try again in a while"
-        return error
+        return refusal(self.server, answer, content, found, self._connection, self._clock())
 
     def _event(self, line: bytes) -> WatchEvent:
         """One line of a watch.

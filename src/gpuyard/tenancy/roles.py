@@ -89,6 +89,8 @@ def _submitter() -> list[dict[str, Any]]:
         _rule([""], ["pods"], ["patch"]),
         _rule([""], ["configmaps", "services"], ["create", "patch", "delete"]),
         _rule([""], ["persistentvolumeclaims"], ["create", "delete"]),
+        # Who may run a program may look into one; WebSockets need `get`, and from 1.35 on `create`, too.
+        _rule([""], ["pods/exec", "pods/attach", "pods/portforward"], ["get", "create"]),
         # What waits in a queue of Kueue is stopped there.
         _rule(["kueue.x-k8s.io"], ["workloads"], ["patch"]),
     ]

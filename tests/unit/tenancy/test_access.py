@@ -143,3 +143,10 @@ def test_remedies() -> None:
         ANN, [Action("get", "", "secrets", "team")]
     )
     assert "no credentials" in remedy_for("system:anonymous", [JOBS])
+
+
+@pytest.mark.parametrize("resource", ["pods/exec", "pods/attach", "pods/portforward"])
+def test_who_may_submit_may_look_into_what_runs(resource: str) -> None:
+    # By WebSocket the API server asks for `get`, and from 1.35 on for `create` besides.
+    wanted = [Action(verb, "", resource, "team") for verb in ("get", "create")]
+    assert role_for(wanted) == "gpuyard-submitter"

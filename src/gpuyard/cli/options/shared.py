@@ -148,6 +148,44 @@ def run_arguments(*, required: bool = True, metavar: str = "NAME...") -> Callabl
     return add
 
 
+def run_and_command(function: Function) -> Function:
+    """The `name` of one run, its beginning or `--last`, and behind it the `command_line` that is for it."""
+
+    def read(ctx: click.Context, param: click.Parameter, value: tuple[str, ...]) -> tuple[str, ...]:
+        words = (_last(), *value) if ctx.meta.get(_LAST_IS_MEANT) else value
+        if not words:
+            _missing(ctx, param)
+        if len(words) < 2 and not ctx.resilient_parsing:
+            raise click.UsageError("Say what to run: gpuyard exec NAME -- COMMAND.", ctx)
+        ctx.params["name"] = words[0] if words else ""
+        return words[1:]
+
+    return _last_option(
+        click.argument(
+            "command_line",
+            metavar="NAME -- COMMAND...",
+            nargs=-1,
+            shell_complete=_complete_run_first,
+            callback=read,
+        )(function)
+    )
+
+
+def rank_option(function: Function) -> Function:
+    """`--rank`: which of a run's pods."""
+    return click.option(
+        "--rank",
+        type=click.IntRange(min=0),
+        metavar="K",
+        help="Of several pods, this one's, from 0 (default: 0).",
+    )(function)
+
+
+def _complete_run_first(ctx: click.Context, param: click.Parameter, incomplete: str) -> list[str]:
+    words = ctx.params.get("command_line") or ()
+    return [] if words or ctx.meta.get(_LAST_IS_MEANT) else complete_runs(ctx, param, incomplete)
+
+
 def _one_run(ctx: click.Context, param: click.Parameter, value: str | None) -> str:
     if ctx.meta.get(_LAST_IS_MEANT):
         if value:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
+import httpcore
 import httpx
 
 from gpuyard import errors
@@ -44,7 +45,7 @@ class ClusterHttp:
     @asynccontextmanager
     async def send(self, request: ClientRequest) -> AsyncIterator[ClientResponse]:
         """See `Http.send`."""
-        headers = {"Accept": request.accept}
+        headers = {"Accept": request.accept, **request.upgrade}
         if request.content is not None:
             headers["Content-Type"] = request.content_type
         try:
@@ -65,8 +66,10 @@ class ClusterHttp:
         try:
             response = await self._client.send(built, stream=True)
             try:
+                is_other = response.status_code == 101
+                wire = _ClusterWire(self._server, response.extensions["network_stream"]) if is_other else None
                 yield ClientResponse(
-                    request.path, response.status_code, response.headers, response.aiter_bytes()
+                    request.path, response.status_code, response.headers, response.aiter_bytes(), wire
                 )
             finally:
                 await response.aclose()
@@ -76,3 +79,30 @@ class ClusterHttp:
     async def aclose(self) -> None:
         """See `Http.aclose`."""
         await self._client.aclose()
+
+
+class _ClusterWire:
+    """Implements `client.http.exchange.Wire` over what httpx leaves of a connection that was upgraded."""
+
+    def __init__(self, server: str, stream: httpcore.AsyncNetworkStream) -> None:
+        self._server, self._stream = server, stream
+
+    async def read(self, most_bytes: int) -> bytes:
+        """See `Wire.read`."""
+        try:
+            return await self._stream.read(most_bytes)
+        except httpcore.NetworkError as error:
+            raise self._cut(error) from error
+
+    async def write(self, data: bytes) -> None:
+        """See `Wire.write`."""
+        try:
+            await self._stream.write(data)
+        except httpcore.NetworkError as error:
+            raise self._cut(error) from error
+
+    def _cut(self, error: Exception) -> errors.ConnectionFailed:
+        return errors.ConnectionFailed(
+            f"the API at {self._server} doesn't answer: it cut the connection ({error or 'no reason'})",
+            remedy="try again",
+        )

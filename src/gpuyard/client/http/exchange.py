@@ -6,7 +6,7 @@ Two carriers: `unix_http` to the yard of this machine, on every command's way an
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass, field
 from typing import Protocol
@@ -26,18 +26,20 @@ class ClientRequest:
 
     Attributes:
         method, path: path without a query, not escaped.
-        params: the query.
+        params: the query; a value that is a list stands there once for each of its items.
         content, content_type: the body, if there is one.
         accept: the media types that the answer may have.
+        upgrade: headers that ask for another protocol on the connection; empty to stay with HTTP.
         silence_timeout_s: the answer is given up after so long without a byte; None: never.
     """
 
     method: str
     path: str
-    params: Mapping[str, str] = field(default_factory=dict)
+    params: Mapping[str, str | Sequence[str]] = field(default_factory=dict)
     content: bytes | None = None
     content_type: str = "application/json"
     accept: str = "*/*"
+    upgrade: Mapping[str, str] = field(default_factory=dict)
     silence_timeout_s: float | None = ANSWER_TIMEOUT_S
 
     def __post_init__(self) -> None:
@@ -52,8 +54,20 @@ class ClientRequest:
     def target(self) -> str:
         """Path and query as they stand in a request line."""
         return quote(self.path, safe="/:~@!$&'()*+,;=") + (
-            f"?{urlencode(self.params)}" if self.params else ""
+            f"?{urlencode(self.params, doseq=True)}" if self.params else ""
         )
+
+
+class Wire(Protocol):
+    """A connection that speaks another protocol by now: bytes both ways."""
+
+    async def read(self, most_bytes: int) -> bytes:
+        """What came next; empty at the end. Raises ConnectionFailed when it breaks."""
+        ...
+
+    async def write(self, data: bytes) -> None:
+        """Sends, and waits while the connection is full. Raises ConnectionFailed when it breaks."""
+        ...
 
 
 @dataclass(frozen=True)
@@ -65,12 +79,14 @@ class ClientResponse:
         status: such as 200.
         headers: by lower-case name.
         pieces: the body. Raises ConnectionFailed when it is cut short, and Stalled when it stays silent.
+        wire: the connection itself, where the server agreed to another protocol.
     """
 
     path: str
     status: int
     headers: Mapping[str, str]
     pieces: AsyncIterator[bytes]
+    wire: Wire | None = None
 
     async def read(self, most_bytes: int | None = None) -> bytes:
         """The whole body.

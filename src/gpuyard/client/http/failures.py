@@ -7,13 +7,16 @@ import re
 import socket
 import ssl
 from collections.abc import Iterator
+from datetime import datetime
 
 import httpx
 
 from gpuyard import errors
-from gpuyard.client.connection.credentials import masked
+from gpuyard.client.connection.credentials import masked, why_unauthorized
 from gpuyard.client.connection.kubeconfig import Connection
 from gpuyard.client.http.exchange import ANSWER_TIMEOUT_S, CONNECT_TIMEOUT_S, ClientResponse
+from gpuyard.kube.objects import Manifest
+from gpuyard.kube.status import error_of
 
 #: OpenSSL's X509_V_ERR_*.
 _EXPIRED, _NOT_YET = 10, 9
@@ -118,6 +121,44 @@ def not_an_api(
         remedy="is `server` the API's own address, or a web page's or a login's"
         f"{_in_file(connection)}? {readable(content)}".rstrip(),
     )
+
+
+def refusal(
+    server: str,
+    answer: ClientResponse,
+    content: bytes,
+    found: Manifest | None,
+    connection: Connection | None,
+    now: datetime,
+) -> errors.GpuyardError:
+    """The error that an answer stands for.
+
+    Args:
+        server: who gave it.
+        answer, content: its head, and its body.
+        found: the JSON object in the body; None for anything else.
+        connection: to a cluster; None for a unix socket.
+        now: tells whether credentials that were refused have expired.
+    """
+    code = answer.status
+    if found is None and is_page(answer, content) and code in (404, 405):
+        return not_an_api(server, answer, content, connection)
+    text = f"the API at {server} answered {code}: {readable(content)}".rstrip(": ")
+    error = error_of(found if found is not None else {"message": text}, code)
+    origin = connection.origin if connection else None
+    if code == 401 and connection and origin:
+        cause, remedy = why_unauthorized(origin, connection.headers, now)
+        return errors.Unauthorized(f"the API at {server} says Unauthorized: {cause}", remedy=remedy)
+    if code == 400 and "HTTP request to an HTTPS server" in error.message:
+        return errors.ConnectionFailed(
+            f"the API at {server} speaks TLS only",
+            remedy="write https:// in `server`" + (f" of {origin.cluster_text}" if origin else ""),
+        )
+    if (pause_s := answer.headers.get("retry-after", "")).isdecimal():
+        error.remedy = f"it is too busy, and asks to try again in {pause_s} s"
+    elif code in (502, 503, 504) and found is None:
+        error.remedy = "it may be starting, or what is before it has lost it: try again in a while"
+    return error
 
 
 def is_page(answer: ClientResponse, content: bytes) -> bool:

@@ -123,7 +123,8 @@ class _UnixConnection:
         except BaseException:
             self.close()
             raise
-        return ClientResponse(request.path, status, headers, self._pieces(request, headers))
+        wire = UnixWire(self._socket, self._reader, self._writer) if status == 101 else None
+        return ClientResponse(request.path, status, headers, self._pieces(request, headers), wire)
 
     async def _pieces(self, request: ClientRequest, headers: Mapping[str, str]) -> AsyncIterator[bytes]:
         if "transfer-encoding" in headers:
@@ -181,8 +182,31 @@ class _UnixConnection:
             raise _silent(self._socket, f"what answers there doesn't speak HTTP ({error})") from error
 
 
+class UnixWire:
+    """Implements `client.http.exchange.Wire`; its connection carries nothing else any more."""
+
+    def __init__(self, socket: Path, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        self._socket, self._reader, self._writer = socket, reader, writer
+
+    async def read(self, most_bytes: int) -> bytes:
+        """See `Wire.read`."""
+        try:
+            return await self._reader.read(most_bytes)
+        except ConnectionError as error:
+            raise _silent(self._socket, "it cut the connection") from error
+
+    async def write(self, data: bytes) -> None:
+        """See `Wire.write`."""
+        try:
+            self._writer.write(data)
+            await self._writer.drain()
+        except ConnectionError as error:
+            raise _silent(self._socket, "it cut the connection") from error
+
+
 def _head(request: ClientRequest) -> bytes:
     lines = [f"{request.method} {request.target} HTTP/1.1", "Host: localhost", f"Accept: {request.accept}"]
+    lines += [f"{name}: {value}" for name, value in request.upgrade.items()]
     if request.content is not None:
         lines += [f"Content-Type: {request.content_type}", f"Content-Length: {len(request.content)}"]
     return "\r\n".join((*lines, "", "")).encode("ascii")

@@ -1,0 +1,53 @@
+"""`gpuyard exec`."""
+
+from __future__ import annotations
+
+import click
+
+from gpuyard.cli.options.shared import rank_option, run_and_command, target_options
+
+
+@click.command(
+    "exec",
+    epilog="""\b
+Examples:
+  gpuyard exec train-x7k2q -- nvidia-smi
+  gpuyard exec train-x7k2q -- bash         # a terminal, as stdin and stdout are one
+  gpuyard exec -l --rank 1 -- py-spy dump --pid 1
+  gpuyard exec train-x7k2q -- sh -c 'cat >> notes.txt' < more.txt
+
+\b
+Exit code: that of the command; 127 where there is no such program.
+""",
+)
+@run_and_command
+@target_options
+@rank_option
+@click.option("-i", "-t", "as_kubectl", is_flag=True, hidden=True, multiple=False)
+def command(
+    name: str,
+    command_line: tuple[str, ...],
+    context: str | None,
+    namespace: str | None,
+    rank: int | None,
+    as_kubectl: bool,
+) -> None:
+    """Run a command inside a run, beside its own process.
+
+    It has a terminal where standard input and output are one, and standard input in any case.
+    """
+    import sys
+
+    from gpuyard.cli.call import call
+    from gpuyard.cli.terminal import open_console
+    from gpuyard.runs.interactive.command import exec_in
+    from gpuyard.runs.interactive.live_pod import live_pod
+    from gpuyard.runs.run import find_meant_run
+    from gpuyard.runs.target import Target
+
+    async def work(target: Target) -> int:
+        pod = live_pod(target, await find_meant_run(target, name, ask_nodes=False), rank)
+        async with open_console() as console:
+            return await exec_in(target, pod, command_line, console)
+
+    sys.exit(call(work, context=context, namespace=namespace))

@@ -1,0 +1,133 @@
+"""This process's own input and output, given to a process elsewhere; a terminal in raw mode meanwhile."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import os
+import signal
+import stat
+import sys
+from collections.abc import AsyncIterator
+
+from gpuyard.client.streams.remote_command import Channel, Streams
+from gpuyard.client.streams.websocket import Bytes
+
+_READ_BYTES = 1 << 16
+_ENDING = (signal.SIGTERM, signal.SIGHUP)
+
+
+class TerminalConsole:
+    """Implements `runs.interactive.command.Console`; see `open_console`."""
+
+    def __init__(self, streams: Streams) -> None:
+        self.streams = streams
+        self._size_changed = asyncio.Event()
+        self._size_changed.set()
+        self.resized = self._size_changed.set
+
+    async def read(self) -> bytes:
+        """See `Console`; a terminal that went away has ended."""
+        fd = sys.stdin.fileno()
+        # What always can be read isn't waited for, nor can it be.
+        if not stat.S_ISREG(os.fstat(fd).st_mode) and fd_can_wait(fd):
+            await _readable(fd)
+        try:
+            return os.read(fd, _READ_BYTES)
+        except OSError:
+            return b""
+
+    async def write(self, channel: Channel, data: Bytes) -> None:
+        """See `Console`."""
+        fd = (sys.stderr if channel is Channel.STDERR else sys.stdout).fileno()
+        view = memoryview(data)
+        while view:
+            try:
+                view = view[os.write(fd, view) :]
+            except BlockingIOError:  # another process made our terminal so
+                await _writable(fd)
+
+    async def size(self) -> tuple[int, int]:
+        """See `Console`."""
+        await self._size_changed.wait()
+        self._size_changed.clear()
+        size = os.get_terminal_size(sys.stdout.fileno())
+        return size.columns, size.lines
+
+
+@contextlib.asynccontextmanager
+async def open_console(*, stdin: bool = True) -> AsyncIterator[TerminalConsole]:
+    """The console of this process, as a terminal where both its input and its output are one.
+
+    Within the block a terminal sends every key, Ctrl-C too; it is restored however the block ends. SIGTERM
+    and SIGHUP cancel the block, and `SystemExit` has their code.
+    """
+    is_terminal = stdin and sys.stdin.isatty() and sys.stdout.isatty()
+    console = TerminalConsole(Streams(stdin=stdin, tty=is_terminal))
+    if not is_terminal:
+        yield console
+        return
+    import termios
+    import tty
+
+    task, loop, got = asyncio.current_task(), asyncio.get_running_loop(), list[int]()
+    assert task is not None
+
+    def end(number: int) -> None:
+        got.append(number)
+        task.cancel()
+
+    fd = sys.stdin.fileno()
+    before = termios.tcgetattr(fd)
+    for number in _ENDING:
+        loop.add_signal_handler(number, end, number)
+    loop.add_signal_handler(signal.SIGWINCH, console.resized)
+    try:
+        tty.setraw(fd, termios.TCSADRAIN)  # what was typed meanwhile stays
+        yield console
+    except asyncio.CancelledError:
+        if got:
+            sys.exit(128 + got[0])
+        raise
+    finally:
+        with contextlib.suppress(termios.error):  # it went away
+            termios.tcsetattr(fd, termios.TCSADRAIN, before)
+        for number in (*_ENDING, signal.SIGWINCH):
+            loop.remove_signal_handler(number)
+
+
+def fd_can_wait(fd: int) -> bool:
+    """Whether the kernel tells when it can be read: not of /dev/null."""
+    import select
+
+    try:
+        with select.epoll() as poll:
+            poll.register(fd, select.EPOLLIN)
+    except PermissionError:
+        return False
+    return True
+
+
+async def _readable(fd: int) -> None:
+    loop = asyncio.get_running_loop()
+    ready = loop.create_future()
+    loop.add_reader(fd, _done, ready)
+    try:
+        await ready
+    finally:
+        loop.remove_reader(fd)
+
+
+async def _writable(fd: int) -> None:
+    loop = asyncio.get_running_loop()
+    ready = loop.create_future()
+    loop.add_writer(fd, _done, ready)
+    try:
+        await ready
+    finally:
+        loop.remove_writer(fd)
+
+
+def _done(ready: asyncio.Future[None]) -> None:
+    if not ready.done():
+        ready.set_result(None)

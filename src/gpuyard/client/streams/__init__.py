@@ -1,0 +1,1 @@
+"""Streams into pods: WebSockets, and what Kubernetes carries over them."""

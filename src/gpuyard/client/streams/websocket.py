@@ -1,0 +1,217 @@
+"""One WebSocket as its client. Source: RFC 6455; extensions are never offered.
+
+The library for it takes 70 ms to import, as long as all the rest of a short command, and copies each frame
+twice on its way (docs/adr/0048). So the frames are read here; its masking in C is used where much is sent.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import base64
+import hashlib
+import os
+import struct
+from collections.abc import AsyncIterator, Mapping, Sequence
+from contextlib import asynccontextmanager
+
+from gpuyard import errors
+from gpuyard.client.http.exchange import ANSWER_TIMEOUT_S, Wire
+from gpuyard.client.http.unix_http import UnixWire
+from gpuyard.client.rest import RestApi
+
+_GUID = "258EAFA5-E914-47DA-95CA-C5AB0DC85B11"
+_READ_BYTES = 1 << 18
+#: No server of ours or of Kubernetes sends longer ones; a length that isn't one would take all memory.
+_MAX_FRAME_BYTES = 1 << 26
+_CONTINUATION, _BINARY, _CLOSE, _PING, _PONG = 0, 2, 8, 9, 10
+_FINAL, _RESERVED, _OPCODE, _MASKED = 0x80, 0x70, 0x0F, 0x80
+#: Below this it takes longer to import the masking in C than to do without.
+_MANY_BYTES = 1 << 12
+
+Bytes = bytes | bytearray | memoryview
+
+
+@asynccontextmanager
+async def open_websocket(
+    api: RestApi, path: str, params: Mapping[str, str | Sequence[str]], protocols: Sequence[str]
+) -> AsyncIterator[WebSocket]:
+    """A WebSocket for as long as the context is open; the best of the protocols first.
+
+    Raises:
+        ApiError: the server refuses.
+        ConnectionFailed: nobody answers, or not as a WebSocket's server.
+    """
+    key = base64.b64encode(os.urandom(16)).decode()
+    headers = {
+        "Connection": "Upgrade",
+        "Upgrade": "websocket",
+        "Sec-WebSocket-Key": key,
+        "Sec-WebSocket-Version": "13",
+        "Sec-WebSocket-Protocol": ", ".join(protocols),
+    }
+    async with api.upgraded(path, params, headers) as (wire, answered):
+        try:
+            chosen = chosen_protocol(answered, key, protocols)
+        except ValueError as error:
+            raise errors.ConnectionFailed(
+                f"the API at {api.server} doesn't speak WebSocket as asked: {error}",
+                remedy="does a proxy lie between that changes it?",
+            ) from error
+        # On this machine no connection dies silently.
+        silence_s = None if isinstance(wire, UnixWire) else ANSWER_TIMEOUT_S
+        opened = WebSocket(wire, api.server, chosen, silence_timeout_s=silence_s)
+        try:
+            yield opened
+        finally:
+            await opened.aclose()
+
+
+def chosen_protocol(headers: Mapping[str, str], key: str, protocols: Sequence[str]) -> str:
+    """The protocol that the server chose.
+
+    Raises:
+        ValueError: the answer doesn't belong to this handshake.
+    """
+    due = base64.b64encode(hashlib.sha1((key + _GUID).encode(), usedforsecurity=False).digest()).decode()
+    if headers.get("upgrade", "").lower() != "websocket" or headers.get("sec-websocket-accept") != due:
+        raise ValueError("the handshake isn't ours")
+    found = headers.get("sec-websocket-protocol", "")
+    if found not in protocols:
+        raise ValueError(f"it chose the protocol {found!r} of {', '.join(protocols)}")
+    return found
+
+
+class WebSocket:
+    """Messages both ways; one task may receive while others send.
+
+    Args:
+        wire: the connection, after the handshake.
+        server: where it goes, for messages.
+        protocol: what was chosen.
+        silence_timeout_s: after so long without a byte it asks for a sign of life, and gives up after as long
+            again; None: never.
+    """
+
+    def __init__(
+        self, wire: Wire, server: str, protocol: str, *, silence_timeout_s: float | None = None
+    ) -> None:
+        self.protocol = protocol
+        self._wire = wire
+        self._server = server
+        self._silence_timeout_s = silence_timeout_s
+        self._held = memoryview(b"")
+        self._sending = asyncio.Lock()
+        self._is_closed = False
+
+    async def receive(self) -> Bytes | None:
+        """The next message; None once the server has closed.
+
+        Raises:
+            ConnectionFailed: it was cut, or what comes is no WebSocket's.
+            Stalled: no sign of life.
+        """
+        begun: list[bytes] = []
+        while True:
+            first, payload = await self._frame()
+            match first & _OPCODE:
+                case code if code <= _BINARY:
+                    if first & _FINAL and not begun:
+                        return payload
+                    begun.append(bytes(payload))
+                    if first & _FINAL:
+                        return b"".join(begun)
+                case code if code == _CLOSE:
+                    await self._answer_close()
+                    return None
+                case code if code == _PING:
+                    await self._send_frame(_PONG, payload)
+
+    async def send(self, *parts: Bytes) -> None:
+        """Sends one message, and waits while the connection is full.
+
+        Raises:
+            ConnectionFailed: it was cut.
+        """
+        await self._send_frame(_BINARY, *parts)
+
+    async def aclose(self) -> None:
+        """Says goodbye, where somebody still listens."""
+        await self._answer_close()
+
+    async def _answer_close(self) -> None:
+        if not self._is_closed:
+            self._is_closed = True
+            try:
+                await self._send_frame(_CLOSE, struct.pack(">H", 1000))
+            except errors.ConnectionFailed:
+                return
+
+    async def _send_frame(self, code: int, *parts: Bytes) -> None:
+        payload = b"".join(parts) if len(parts) > 1 else parts[0]
+        size = len(payload)
+        if size < 126:
+            head = struct.pack(">BB", _FINAL | code, _MASKED | size)
+        elif size < 1 << 16:
+            head = struct.pack(">BBH", _FINAL | code, _MASKED | 126, size)
+        else:
+            head = struct.pack(">BBQ", _FINAL | code, _MASKED | 127, size)
+        mask = os.urandom(4)
+        async with self._sending:
+            await self._wire.write(b"".join((head, mask, _masked(payload, mask))))
+
+    async def _frame(self) -> tuple[int, Bytes]:
+        """The first byte of a frame, and its payload."""
+        first, second = await self._exactly(2)
+        size = second & 0x7F
+        if size == 126:
+            (size,) = struct.unpack(">H", await self._exactly(2))
+        elif size == 127:
+            (size,) = struct.unpack(">Q", await self._exactly(8))
+        if first & _RESERVED or second & _MASKED or size > _MAX_FRAME_BYTES:
+            raise errors.ConnectionFailed(f"the API at {self._server} sends what is no WebSocket's frame")
+        return first, await self._exactly(size)
+
+    async def _exactly(self, size: int) -> Bytes:
+        """So many bytes, without a copy where they came in one piece."""
+        held = self._held
+        if len(held) >= size:
+            self._held = held[size:]
+            return held[:size]
+        parts, left = [held], size - len(held)
+        while left:
+            piece = memoryview(await self._read())
+            if not piece:
+                raise errors.ConnectionFailed(
+                    f"the API at {self._server} cut the connection",
+                    remedy="try again; what lies between may end connections that are silent for long",
+                )
+            parts.append(piece[:left])
+            self._held = piece[left:]
+            left -= len(parts[-1])
+        return b"".join(parts)
+
+    async def _read(self) -> bytes:
+        for has_asked in (False, True):
+            if self._silence_timeout_s is None:
+                return await self._wire.read(_READ_BYTES)
+            try:
+                async with asyncio.timeout(self._silence_timeout_s):
+                    return await self._wire.read(_READ_BYTES)
+            except TimeoutError:
+                if not has_asked:
+                    await self._send_frame(_PING, b"")
+        raise errors.Stalled(
+            f"the API at {self._server} doesn't answer any more",
+            remedy="has this machine lost its network? Try again",
+        )
+
+
+def _masked(payload: Bytes, mask: bytes) -> bytes:
+    """Source: RFC 6455, 5.3."""
+    size = len(payload)
+    if size >= _MANY_BYTES:
+        from websockets.utils import apply_mask
+
+        return apply_mask(payload, mask)
+    repeated = (mask * (size // 4 + 1))[:size]
+    return (int.from_bytes(payload) ^ int.from_bytes(repeated)).to_bytes(size)

@@ -1,0 +1,170 @@
+"""A command in a run's pod, and the run's own process: bytes go in and come out, an exit code is the end."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import Protocol
+
+from gpuyard import errors
+from gpuyard.client.streams.remote_command import Channel, RemoteCommand, Streams, open_attach, open_exec
+from gpuyard.client.streams.websocket import Bytes
+from gpuyard.runs.interactive.live_pod import LivePod
+from gpuyard.runs.target import Target
+
+#: As shells have it: no such program, and one that isn't a program.
+_NO_PROGRAM, _NOT_EXECUTABLE = 127, 126
+
+
+class Console(Protocol):
+    """Where a process's input comes from, and its output goes to.
+
+    Attributes:
+        streams: what of the process is connected.
+    """
+
+    streams: Streams
+
+    async def read(self) -> bytes:
+        """The next input; empty at its end."""
+        ...
+
+    async def write(self, channel: Channel, data: Bytes) -> None:
+        """Takes output."""
+        ...
+
+    async def size(self) -> tuple[int, int]:
+        """Columns and rows of the terminal: at once the first time, then when they change."""
+        ...
+
+
+@dataclass(frozen=True)
+class CommandResult:
+    """What a command did.
+
+    Attributes:
+        exit_code: its own; 128+n for signal n.
+        stdout, stderr: what it wrote.
+    """
+
+    exit_code: int
+    stdout: bytes
+    stderr: bytes
+
+
+async def exec_in(target: Target, pod: LivePod, command: Sequence[str], console: Console) -> int:
+    """Runs a command beside the pod's own process; gives its exit code.
+
+    Raises:
+        GpuyardError: it can't be started, or nobody knows how it ended.
+    """
+    with _worded(pod, command):
+        opened = open_exec(target.api, target.namespace, pod.name, pod.container, command, console.streams)
+        async with opened as process:
+            return await _serve(process, console)
+
+
+async def attach_to(target: Target, pod: LivePod, console: Console) -> int:
+    """Connects to the pod's own process, until it ends; gives its exit code.
+
+    Raises:
+        GpuyardError: it can't be reached, or nobody knows how it ended.
+    """
+    with _worded(pod):
+        opened = open_attach(target.api, target.namespace, pod.name, pod.container, console.streams)
+        async with opened as process:
+            return await _serve(process, console)
+
+
+async def run_in(target: Target, pod: LivePod, command: Sequence[str], stdin: bytes = b"") -> CommandResult:
+    """Runs a command with this input, and collects what it writes.
+
+    Raises:
+        GpuyardError: as `exec_in`.
+    """
+    console = _Collecting(stdin)
+    code = await exec_in(target, pod, command, console)
+    return CommandResult(code, b"".join(console.out), b"".join(console.err))
+
+
+class _Collecting:
+    """Implements `Console` for a program."""
+
+    def __init__(self, stdin: bytes) -> None:
+        self.streams = Streams(stdin=bool(stdin))
+        self.out: list[bytes] = []
+        self.err: list[bytes] = []
+        self._due = [stdin]
+
+    async def read(self) -> bytes:
+        """See `Console`."""
+        return self._due.pop() if self._due else b""
+
+    async def write(self, channel: Channel, data: Bytes) -> None:
+        """See `Console`."""
+        (self.err if channel is Channel.STDERR else self.out).append(bytes(data))
+
+    async def size(self) -> tuple[int, int]:
+        """See `Console`."""
+        raise AssertionError("there is no terminal")
+
+
+async def _serve(process: RemoteCommand, console: Console) -> int:
+    """Carries everything both ways to the end of the process."""
+    sides = []
+    if console.streams.tty:
+        sides.append(asyncio.create_task(_resize(process, console), name="terminal's size"))
+    if console.streams.stdin:
+        sides.append(asyncio.create_task(_feed(process, console), name="standard input"))
+    try:
+        async for channel, data in process.output():
+            await console.write(channel, data)
+    finally:
+        for side in sides:
+            side.cancel()
+        failed = await asyncio.gather(*sides, return_exceptions=True)
+    for failure in failed:
+        if isinstance(failure, Exception) and not isinstance(failure, errors.ConnectionFailed):
+            raise failure
+    if process.exit_code is None:
+        raise errors.ConnectionFailed(
+            "the connection ended, and nobody says how the command did",
+            remedy="it may go on; try again",
+        )
+    return process.exit_code
+
+
+async def _feed(process: RemoteCommand, console: Console) -> None:
+    while data := await console.read():
+        await process.write(data)
+    await process.close_input()
+
+
+async def _resize(process: RemoteCommand, console: Console) -> None:
+    while True:
+        await process.resize(*await console.size())
+
+
+@contextlib.contextmanager
+def _worded(pod: LivePod, command: Sequence[str] = ()) -> Iterator[None]:
+    """Says in our words what a node says of a command that can't be started."""
+    try:
+        yield
+    except (errors.InternalError, errors.BadRequest) as error:
+        text = error.message
+        program = command[0] if command else ""
+        if "executable file not found" in text or "no such file or directory" in text.lower():
+            raise _not_started(f"there is no program {program!r} in pod {pod.name}", _NO_PROGRAM) from error
+        if "permission denied" in text.lower() or "exec format error" in text.lower():
+            raise _not_started(
+                f"{program!r} can't be run in pod {pod.name}: {text}", _NOT_EXECUTABLE
+            ) from error
+        raise
+
+
+def _not_started(message: str, code: int) -> errors.GpuyardError:
+    error = errors.GpuyardError(message, remedy="an image has only what its maker put into it")
+    error.exit_code = code
+    return error

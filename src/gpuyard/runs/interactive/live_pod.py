@@ -1,0 +1,67 @@
+"""The pod of a run that one can get into, by its rank."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from gpuyard import errors
+from gpuyard.kube.objects import Manifest
+from gpuyard.kube.pods import container_statuses
+from gpuyard.runs.following.ranks import check_ranks, rank_of
+from gpuyard.runs.run import Run, has_ended, has_ranks, is_alive, state_and_reason
+from gpuyard.runs.target import Target
+
+
+@dataclass(frozen=True)
+class LivePod:
+    """A pod whose container runs.
+
+    Attributes:
+        run: the name of its run.
+        name, container: where the process is.
+    """
+
+    run: str
+    name: str
+    container: str
+
+
+def live_pod(target: Target, run: Run, rank: int | None) -> LivePod:
+    """The pod of a rank, 0 where none is named.
+
+    Raises:
+        UsageError: the run has no such rank.
+        GpuyardError: the run, or this rank of it, has ended or hasn't started.
+    """
+    wanted = rank or 0
+    check_ranks(run, [wanted])
+    if has_ended(run):
+        raise errors.GpuyardError(
+            f"{run.name} has ended ({run.state.state}): nothing runs in it any more",
+            remedy=f"its output is kept: {target.command('logs', run.name)}",
+        )
+    of_rank = [pod for pod in run.pods if not has_ranks(run) or rank_of(pod) == wanted]
+    for pod in reversed(of_rank):
+        if container := _running(pod):
+            return LivePod(run.name, pod["metadata"]["name"], container)
+    running = [str(rank_of(pod)) for pod in run.pods if _running(pod)]
+    others = f"; --rank {' or '.join(dict.fromkeys(running))} runs" if running else ""
+    name = f"rank {wanted} of {run.name}" if has_ranks(run) else run.name
+    if of_rank and not any(map(is_alive, of_rank)) and running:
+        raise errors.GpuyardError(
+            f"{name} has ended: nothing runs in it any more",
+            remedy=f"its output is kept: {target.command('logs', '--rank', str(wanted), run.name)}{others}",
+        )
+    raise errors.GpuyardError(
+        f"{name} doesn't run yet: {run.state.message or state_and_reason(run.state)}",
+        remedy=f"why it waits: {target.command('explain', run.name)}{others}",
+    )
+
+
+def _running(pod: Manifest) -> str:
+    """The container to get into, the pod's first; empty while it doesn't run."""
+    name: str = pod["spec"]["containers"][0]["name"]
+    if not is_alive(pod) or "deletionTimestamp" in pod["metadata"]:
+        return ""
+    running = [one["name"] for one in container_statuses(pod) if "running" in (one.get("state") or {})]
+    return name if name in running else ""
