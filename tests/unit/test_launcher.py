@@ -14,7 +14,7 @@ from pathlib import Path
 
 import pytest
 
-from gpuyard import launcher
+from gpuyard import launcher, launcher_gpus
 
 _STUB = r"""
 #include <fcntl.h>
@@ -276,8 +276,8 @@ def test_the_first_torch_on_the_path_counts(tmp_path: Path) -> None:
     for folder, name in (("a", "torch-2.5.1+cu124.dist-info"), ("b", "torch-2.8.0+cpu.dist-info")):
         (tmp_path / folder / name).mkdir(parents=True)
     path = [str(tmp_path / "missing"), str(tmp_path / "a"), str(tmp_path / "b")]
-    assert launcher.find_torch(path) == ("2.5.1+cu124", "12.4", "")
-    assert launcher.find_torch(path[:1]) is None
+    assert launcher_gpus.find_torch(path) == ("2.5.1+cu124", "12.4", "")
+    assert launcher_gpus.find_torch(path[:1]) is None
 
 
 def test_going_on_without_is_allowed_and_told(node: Node) -> None:

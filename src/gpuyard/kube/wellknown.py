@@ -79,6 +79,8 @@ ANNOTATION_OOM_CAUSE = "gpuyard.io/oom-cause"
 ANNOTATION_OOM_KILLS_BY_START = "gpuyard.io/oom-kills-by-start"
 #: On pods with GPUs: what they have used of them, see `gpus.use`.
 ANNOTATION_GPU_USE = "gpuyard.io/gpu-use"
+#: On the pod of a run that serves a terminal: another word again and again, as long as somebody has it.
+ANNOTATION_TERMINAL = "gpuyard.io/terminal"
 #: On nodes of a yard: "cpu,memory" where cgroups enforce limits, else "none".
 ANNOTATION_ENFORCED = "gpuyard.io/enforced"
 #: On nodes whose agent finds no GPUs: why, with the remedy.
@@ -125,6 +127,11 @@ ENV_GRACE = "GPUYARD_GRACE_S"
 #: In the environment of a run with a signal before its timeout, for the launcher: its name, and how many
 #: seconds after the pod's start it is due.
 ENV_SIGNAL = "GPUYARD_SIGNAL"
+#: Set in runs that end when their GPUs have been idle for so many seconds, and in those that serve a
+#: terminal; in both, the folder of files with what their pod's annotations say.
+ENV_IDLE = "GPUYARD_IDLE_S"
+ENV_TERMINAL = "GPUYARD_TERMINAL"
+ENV_POD_INFO = "GPUYARD_POD_INFO"
 #: In the environment of the pods of a sweep, for the launcher: the values of all of its tasks.
 ENV_SWEEP = "GPUYARD_SWEEP"
 #: A user sets it to "1" for a run that may go on without the GPUs it asked for.

@@ -23,6 +23,7 @@ from gpuyard.kube.wellknown import ENV_ALLOW_CPU, LABEL_RUN
 from gpuyard.workloads.command import is_python, posix_shell_of, resolve_command
 from gpuyard.workloads.gang import is_gang, with_torchrun
 from gpuyard.workloads.grace import wants_launcher
+from gpuyard.workloads.idle import ends_unused
 from gpuyard.workloads.resolved_run import ResolvedRun, Script
 
 FOLDER = "/etc/gpuyard"
@@ -33,12 +34,14 @@ MAX_CONFIG_MAP_BYTES = 1 << 20
 
 _VOLUME = "gpuyard"
 _SCRIPT_KEY, _LAUNCHER_KEY = "script", "launcher.py"
-_GANG_KEY, _GRACE_KEY, _SWEEP_KEY = "launcher_gang.py", "launcher_grace.py", "launcher_sweep.py"
+_GANG_KEY, _GPUS_KEY, _GRACE_KEY = "launcher_gang.py", "launcher_gpus.py", "launcher_grace.py"
+_IDLE_KEY, _SWEEP_KEY = "launcher_idle.py", "launcher_sweep.py"
 _DIGITS = 10
 #: Before a command that says nothing of a Python to look with. No part of it is anybody's input.
 _BY_PYTHON3 = f'command -v python3 >/dev/null 2>&1 && exec python3 {LAUNCHER} -- "$@"; '
 _UNCHECKED = 'echo "gpuyard: no python3 in this image: its GPUs are not checked" >&2; '
 _UNSIGNALLED = 'echo "gpuyard: no python3 in this image: no signal is sent before the timeout" >&2; '
+_UNENDED = 'echo "gpuyard: no python3 in this image: it goes on when nobody uses it" >&2; '
 _NO_TASKS = 'echo "gpuyard: no python3 in this image: a sweep needs one for its values" >&2; exit 127'
 
 
@@ -77,7 +80,7 @@ def launch(run: ResolvedRun) -> Launch:
     shell = posix_shell_of(command)
     # A wrapper of the image's base sets what its libraries are found by.
     is_wrapped = bool(run.entrypoint) and not is_python(run.entrypoint[0])
-    needed = is_gang(spec) or spec.sweep is not None
+    needed = is_gang(spec) or spec.sweep is not None or ends_unused(spec)
     if not (needed or spec.gpus.count or shell is not None or is_wrapped or wants_launcher(spec)):
         return Launch(command)
     if run.entrypoint:
@@ -91,6 +94,7 @@ def launch(run: ResolvedRun) -> Launch:
         # An image without a shell can't be started so; whoever has one says that nothing is to be checked.
         return Launch(command)
     lacking = (_UNCHECKED if spec.gpus.count else "") + (_UNSIGNALLED if spec.signal else "")
+    lacking += _UNENDED if ends_unused(spec) else ""
     script = _BY_PYTHON3 + (_NO_TASKS if spec.sweep is not None else lacking + 'exec "$@"')
     return _mounted(run, [shell or "/bin/sh", "-c", script, "sh", *command])
 
@@ -119,7 +123,9 @@ def _mounted(run: ResolvedRun, command: Sequence[str]) -> Launch:
     needed = {
         _LAUNCHER_KEY: True,
         _GANG_KEY: is_gang(run.spec),
+        _GPUS_KEY: bool(run.spec.gpus.count),
         _GRACE_KEY: wants_launcher(run.spec),
+        _IDLE_KEY: ends_unused(run.spec),
         _SWEEP_KEY: run.spec.sweep is not None,
     }
     data = {name: text for name, text in run.launcher.items() if needed.get(name)}

@@ -10,9 +10,15 @@ from typing import Any
 from gpuyard.kube.conditions import find_condition
 from gpuyard.kube.objects import annotations_of
 from gpuyard.kube.pods import container_statuses
-from gpuyard.kube.wellknown import ANNOTATION_GANG_SIZE, ANNOTATION_STOPPED_AT, ANNOTATION_STOPPED_BY
+from gpuyard.kube.wellknown import (
+    ANNOTATION_GANG_SIZE,
+    ANNOTATION_STOPPED_AT,
+    ANNOTATION_STOPPED_BY,
+    ENV_IDLE,
+    ENV_TERMINAL,
+)
 from gpuyard.workloads.memory_kills import oom_cause, oom_reason
-from gpuyard.workloads.pod_failure_policy import EXIT_WITH_ANOTHER
+from gpuyard.workloads.pod_failure_policy import EXIT_UNUSED, EXIT_WITH_ANOTHER
 
 
 class Reason(StrEnum):
@@ -45,6 +51,7 @@ class Reason(StrEnum):
     NODE_REBOOTED = "NodeRebooted"
     NODE_LOST = "NodeLost"
     ENDED_WITH_ANOTHER = "EndedWithAnother"
+    UNUSED = "Unused"
     JOB_FAILED = "JobFailed"
     # stopped
     STOPPED_BY_USER = "StoppedByUser"
@@ -112,6 +119,8 @@ def why_failed(pod: Mapping[str, Any] | None) -> tuple[Reason, str]:
     code = exit_code(pod)
     if ended_with_another(pod):
         return Reason.ENDED_WITH_ANOTHER, "another pod of the run failed, was lost or never came"
+    if code == EXIT_UNUSED and _ends_unused(pod):
+        return Reason.UNUSED, "nobody used it any more: its GPUs were idle, or its terminal was gone"
     if code is None and (failed := _failed_init(pod)):
         return Reason.EXIT_CODE, f"init container {failed[0]} exited with {failed[1]}"
     if code is None:
@@ -153,6 +162,12 @@ def is_refused(pod: Mapping[str, Any]) -> bool:
 def ended_with_another(pod: Mapping[str, Any]) -> bool:
     """Whether the pod's launcher ended it, since another of its run failed, was lost or never came."""
     return ANNOTATION_GANG_SIZE in annotations_of(pod) and exit_code(pod) == EXIT_WITH_ANOTHER
+
+
+def _ends_unused(pod: Mapping[str, Any]) -> bool:
+    """Whether the pod's launcher ends it when nobody uses it."""
+    env = pod["spec"]["containers"][0].get("env") or ()
+    return any(variable["name"] in (ENV_IDLE, ENV_TERMINAL) for variable in env)
 
 
 def _failed_init(pod: Mapping[str, Any]) -> tuple[str, int] | None:

@@ -18,6 +18,8 @@ MAX_REFUSALS = 6
 _DISRUPTED = {"action": "Ignore", "onPodConditions": [{"type": "DisruptionTarget", "status": "True"}]}
 #: The launcher's exit code where another pod of the run failed, was lost or never came.
 EXIT_WITH_ANOTHER = 193
+#: The launcher's exit code where nobody used the run any more.
+EXIT_UNUSED = 194
 _ENDED_WITH_ANOTHER = {"action": "Ignore", "onExitCodes": {"operator": "In", "values": [EXIT_WITH_ANOTHER]}}
 _ENDED_BADLY = {"onExitCodes": {"operator": "NotIn", "values": [0]}}
 #: A kubelet sets it, one way or the other, on each pod that it takes on, and on none that it refuses.
@@ -51,7 +53,12 @@ class MatchedRule:
 
 
 def retry_fields(
-    retries: int, *, is_queued: bool = False, is_gang: bool = False, by_index: bool = False
+    retries: int,
+    *,
+    is_queued: bool = False,
+    is_gang: bool = False,
+    by_index: bool = False,
+    ends_unused: bool = False,
 ) -> dict[str, Any]:
     """The fields of a run's Job that say which failures end it.
 
@@ -63,10 +70,12 @@ def retry_fields(
     """
     rules: list[dict[str, Any]] = [_DISRUPTED, *([_ENDED_WITH_ANOTHER] if is_gang else [])]
     limit = "backoffLimitPerIndex" if by_index else "backoffLimit"
+    ends = PodFailureAction.FAIL_INDEX if by_index else PodFailureAction.FAIL_JOB
     if not retries and not is_queued:
-        ends = PodFailureAction.FAIL_INDEX if by_index else PodFailureAction.FAIL_JOB
         rules += [{"action": str(ends), **rule} for rule in (_ENDED_BADLY, _TAKEN_ON)]
         return {limit: MAX_REFUSALS, "podFailurePolicy": {"rules": rules}}
+    if ends_unused:  # Another attempt would be as idle.
+        rules.append({"action": str(ends), "onExitCodes": {"operator": "In", "values": [EXIT_UNUSED]}})
     return {limit: retries, "podFailurePolicy": {"rules": rules}}
 
 

@@ -169,6 +169,12 @@ Ctrl-C detaches with 0; the run goes on.
     help="From SIGTERM to SIGKILL, when it is told to end (default: 30s).",
 )
 @spec_option(
+    "--idle",
+    key="idle",
+    metavar="TIME",
+    help="End it once its GPUs have been idle so long, such as 30m.",
+)
+@spec_option(
     "--signal",
     key="signal",
     metavar="NAME@TIME",

@@ -40,6 +40,7 @@ class SimulatedBackend:
         self._load = SimulatedLoad(time.monotonic)
         self._xids = XidCounts()
         self._processes: Mapping[str, tuple[GpuProcess, ...]] = {}
+        self._idle: frozenset[str] = frozenset()
 
     async def readings(self, held: Collection[str] = ()) -> Mapping[str, Reading]:
         """What would be measured now, by UUID; of none before there is an inventory.
@@ -49,7 +50,7 @@ class SimulatedBackend:
         Args:
             held: UUIDs of the GPUs and MIG instances that are busy; all others are idle.
         """
-        self._load.set_busy(held)
+        self._load.set_busy(set(held) - self._idle)
         lost = self._lost()
         return self._xids.put_into(
             {uuid: each for uuid, each in self._load.readings().items() if uuid not in lost}
@@ -87,7 +88,7 @@ class SimulatedBackend:
                 state, mistakes = read_state(control, inventory) if control else (SimulatedState(), ())
                 for mistake in mistakes:
                     _LOG.warning("%s: %s", control, mistake)
-                self._processes = _by_gpu(state.processes)
+                self._processes, self._idle = _by_gpu(state.processes), state.idle
                 split = inventory.with_mig(state.mig)
                 current = split.with_health(_unhealthy(state.unhealthy, shown or inventory))
                 if current != shown:

@@ -1,7 +1,9 @@
-"""What a file says of simulated GPUs: which are unhealthy, how they are split, who else is on them.
+"""What a file says of simulated GPUs: which are unhealthy, how they are split, which are idle though
+a run has them, who else is on them.
 
     {"unhealthy": {"3": "XID 79"},
      "mig": {"0": ["3g.40gb@0", "3g.40gb@4"], "1": []},
+     "idle": ["0"],
      "processes": [{"gpu": "3", "pid": 4711, "memory_mib": 21504, "user": "alice", "command": "python"}]}
 
 A GPU is named by its index or its UUID. Whatever is wrong is told and left out, and the rest counts.
@@ -26,7 +28,7 @@ from gpuyard.devices.mig_layout import GpuPlan
 from gpuyard.devices.simulated.mig import split
 from gpuyard.regular_files import read_regular
 
-_KEYS = ("unhealthy", "mig", "processes")
+_KEYS = ("unhealthy", "mig", "idle", "processes")
 #: Whoever changes the file has done so in milliseconds.
 _LOCK_TIMEOUT_S, _LOCK_POLL_S = 5.0, 0.05
 _MAX_PID = 1 << 22  # PID_MAX_LIMIT of Linux
@@ -60,11 +62,13 @@ class SimulatedState:
     Attributes:
         unhealthy: why, by the GPU's UUID.
         mig: how the GPUs that have MIG enabled are split, by the GPU's UUID.
+        idle: UUIDs of those that nothing uses, though a run may have them.
         processes: who else is on them.
     """
 
     unhealthy: Mapping[str, str] = field(default_factory=dict)
     mig: Mapping[str, Mig] = field(default_factory=dict)
+    idle: frozenset[str] = frozenset()
     processes: tuple[SimulatedProcess, ...] = ()
 
 
@@ -84,6 +88,7 @@ def read_state(path: Path, inventory: Inventory) -> tuple[SimulatedState, tuple[
     state = SimulatedState(
         dict(reader.reasons(raw.get("unhealthy", {}))),
         dict(reader.splits(raw.get("mig", {}))),
+        frozenset(reader.idle(raw.get("idle", []))),
         tuple(reader.processes(raw.get("processes", []))),
     )
     told = [mistake[:_MAX_MISTAKE_LENGTH] for mistake in reader.mistakes[:_MAX_MISTAKES]]
@@ -218,6 +223,16 @@ class _StateReader:
                 mig, mistakes = split(gpu, parts)
                 self.mistakes += [f"GPU {name}: {each}" for each in mistakes]
                 yield gpu.uuid, mig
+
+    def idle(self, raw: Any) -> Iterator[str]:
+        if not isinstance(raw, list):
+            self.mistakes.append('idle isn\'t a list of GPUs such as ["0"]')
+            return
+        for name in raw:
+            if isinstance(name, str) and name in self._gpus:
+                yield self._gpus[name].uuid
+            else:
+                self.mistakes.append(f"idle: there is no GPU {name!r}")
 
     def processes(self, raw: Any) -> Iterator[SimulatedProcess]:
         if not isinstance(raw, list):

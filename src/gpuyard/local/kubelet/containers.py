@@ -21,9 +21,11 @@ from gpuyard.kube.wellknown import (
     ENV_GANG,
     ENV_GPUS,
     ENV_GRACE,
+    ENV_IDLE,
     ENV_SIGNAL,
     ENV_SIMULATED,
     ENV_SWEEP,
+    ENV_TERMINAL,
     NVIDIA,
 )
 from gpuyard.local.kubelet.context import KubeletContext
@@ -206,7 +208,9 @@ def through_launcher(argv: Sequence[str], environment: Mapping[str, str]) -> lis
     checks_gpus = asked.isdigit() and bool(int(asked))
     if ENV_SIMULATED in environment and ENV_CUDA_INDEXES not in environment:
         checks_gpus = False
-    if not checks_gpus and environment.keys().isdisjoint((ENV_GANG, ENV_GRACE, ENV_SIGNAL)):
+    if not checks_gpus and environment.keys().isdisjoint(
+        (ENV_GANG, ENV_GRACE, ENV_IDLE, ENV_SIGNAL, ENV_TERMINAL)
+    ):
         return list(argv)
     if _PYTHON.fullmatch(os.path.basename(argv[0])):  # noqa: PTH119 - a word of a command line
         python: str | None = argv[0]

@@ -5,6 +5,7 @@ Source: kubernetes `pkg/kubelet/kubelet_pods.go` makeEnvironmentVariables; last 
 
 from __future__ import annotations
 
+import json
 import math
 import re
 from collections import ChainMap
@@ -224,11 +225,18 @@ def _key_of(
     raise _missing(f"couldn't find key {ref['key']} in {kind} {pod['metadata']['namespace']}/{ref['name']}")
 
 
-def _field(name: str, path: str, pod: Manifest) -> str:
+def field_text(path: str, pod: Manifest) -> str | None:
+    """A field of the pod, as its variables and files have it; None when there is no such field.
+
+    Source: kubernetes `pkg/fieldpath/fieldpath.go`.
+    """
     metadata, spec = pod["metadata"], pod["spec"]
     if match := _FIELD_OF_MAP.fullmatch(path):
         values = labels_of(pod) if match[1] == "labels" else annotations_of(pod)
         return values.get(match[2], "")
+    if path in ("metadata.labels", "metadata.annotations"):
+        values = labels_of(pod) if path == "metadata.labels" else annotations_of(pod)
+        return "\n".join(f"{key}={json.dumps(value)}" for key, value in sorted(values.items()))
     fields = {
         "metadata.name": metadata["name"],
         "metadata.namespace": metadata.get("namespace", ""),
@@ -240,9 +248,14 @@ def _field(name: str, path: str, pod: Manifest) -> str:
         "status.podIP": POD_IP,
         "status.podIPs": POD_IP,
     }
-    if path not in fields:
+    return str(fields[path]) if path in fields else None
+
+
+def _field(name: str, path: str, pod: Manifest) -> str:
+    text = field_text(path, pod)
+    if text is None:
         raise _missing(f"variable {name}: there is no field {path}")
-    return str(fields[path])
+    return text
 
 
 def _resource_field(

@@ -147,6 +147,18 @@ class PodFolder:
         except OSError as error:
             raise errors.MountError(f"can't write volume {name} ({folder}): {error.strerror}") from error
 
+    def replace_file(self, volume: str, file: VolumeFile) -> None:
+        """Puts a file of a volume in the place of the one that is there, whole or not at all.
+
+        Raises:
+            MountError: it can't be written.
+        """
+        path = self.volumes / volume / file.path
+        try:
+            replace_file(path, file.content, mode=file.mode, durable=False)
+        except OSError as error:
+            raise errors.MountError(f"can't write volume {volume} ({path}): {error.strerror}") from error
+
     def remove_attempt(self, container: str, number: int) -> None:
         """Removes one start's files."""
         remove_tree(self.attempt(container, number))

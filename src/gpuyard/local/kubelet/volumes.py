@@ -1,5 +1,5 @@
-"""Volumes of a pod: emptyDir, in memory as /dev/shm or as a folder of the pod's own, ConfigMaps, claims and
-folders of the host.
+"""Volumes of a pod: emptyDir, in memory as /dev/shm or as a folder of the pod's own, ConfigMaps, files with
+what is written on the pod (downwardAPI), claims and folders of the host.
 
 Sources: kubernetes `pkg/volume/configmap/configmap.go`, `pkg/volume/hostpath/host_path.go`. A cluster's
 kubelet also brings later changes of a ConfigMap in; here a pod keeps what there was when it started.
@@ -19,6 +19,7 @@ from gpuyard import errors
 from gpuyard.kube.objects import CONFIG_MAPS, PERSISTENT_VOLUME_CLAIMS, PERSISTENT_VOLUMES, Manifest, key_of
 from gpuyard.kube.quantity import to_int
 from gpuyard.local.kubelet.context import KubeletContext
+from gpuyard.local.kubelet.environment import field_text
 from gpuyard.local.kubelet.pod_folders import PodFolder, VolumeFile
 from gpuyard.local.runtime.values import Mount
 
@@ -81,7 +82,8 @@ def container_volumes(
                 "the host by its own path",
             )
         claim = volume.get("persistentVolumeClaim") or {}
-        read_only = bool(mount.get("readOnly")) or bool(claim.get("readOnly")) or "configMap" in volume
+        is_written_for_it = not volume.keys().isdisjoint(("configMap", "downwardAPI"))
+        read_only = bool(mount.get("readOnly")) or bool(claim.get("readOnly")) or is_written_for_it
         source = elsewhere.get(mount["name"]) or folder / mount["name"]
         mounts.append(Mount(source, target, read_only))
     # A mount would hide what was mounted below it before.
@@ -95,6 +97,8 @@ async def set_up_volumes(context: KubeletContext, pod: Manifest, folder: PodFold
         MountError: what a volume names isn't there (yet), or can't be written.
     """
     await _write_config_maps(context, pod, folder)
+    for name, files in pod_files(pod).items():
+        await asyncio.to_thread(folder.write_volume, name, files)
     found: dict[str, Path] = {}
     for volume in pod["spec"].get("volumes") or ():
         source = volume.get("hostPath")
@@ -102,6 +106,23 @@ async def set_up_volumes(context: KubeletContext, pod: Manifest, folder: PodFold
             source = await _claimed(context, volume, claim["claimName"], key_of(pod).namespace)
         if source is not None:
             found[volume["name"]] = await asyncio.to_thread(_host_folder, volume, source)
+    return found
+
+
+def pod_files(pod: Manifest) -> dict[str, list[VolumeFile]]:
+    """The files of its volumes that say what is written on the pod now, by the volume's name."""
+    found: dict[str, list[VolumeFile]] = {}
+    for volume in pod["spec"].get("volumes") or ():
+        if (source := volume.get("downwardAPI")) is not None:
+            usual = source.get("defaultMode", 0o644)
+            found[volume["name"]] = [
+                VolumeFile(
+                    item["path"],
+                    (field_text(item["fieldRef"]["fieldPath"], pod) or "").encode(),
+                    item.get("mode", usual) | _READABLE,
+                )
+                for item in source.get("items") or ()
+            ]
     return found
 
 

@@ -300,6 +300,7 @@ SPEC = Fields(
         "retries": whole_number(0, 1000),
         "timeout": value(_timeout),
         "grace": value(_timeout),
+        "idle": value(_timeout),
         "signal": text(_early_signal),
         "priority": text(_priority),
         "node_selector": entries(_label_key, text(_label_value)),

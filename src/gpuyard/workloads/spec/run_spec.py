@@ -96,6 +96,8 @@ class RunSpec:
         retries: attempts after the first, of each task for itself.
         timeout: how long one attempt may run; None for any time.
         grace: how long its processes have from SIGTERM to SIGKILL; None for Kubernetes' 30 s.
+        idle: how long its GPUs may be idle before it ends; None for any time.
+        terminal: whether it serves a terminal, which comes before its command begins.
         signal: sent to what handles it before the timeout.
         snapshot: whether it runs in a copy of the code as it is at the submit.
         image: its reference; None for a host process and while `build` is to be done.
@@ -129,6 +131,8 @@ class RunSpec:
     retries: int = 0
     timeout: timedelta | None = None
     grace: timedelta | None = None
+    idle: timedelta | None = None
+    terminal: bool = False
     signal: EarlySignal | None = None
     priority: str | None = None
     node_selector: Mapping[str, str] = field(default_factory=dict)
@@ -294,11 +298,13 @@ def _across(root: Mapping[str, Node], flags: Mapping[Path, str]) -> Iterator[tup
             ("start_within",),
             advice("a run of one pod waits for no others; leave it out, or add `nodes` (--nodes)"),
         )
+    gpus = resources.get("gpus") if isinstance(resources := root.get("resources"), dict) else None
+    if root.get("idle") is not None and gpus in (None, "0"):
+        yield ("idle",), advice("no GPU of it can be idle; leave it out, or ask for GPUs (--gpus)")
     if problem := _signal_problem(root):
         yield ("signal",), problem
     yield from across_volumes(root)
     yield from _sweep_problems(root)
-    resources = root.get("resources")
     if isinstance(resources, dict):
         shm, memory = _bytes(resources.get("shm")), _bytes(resources.get("memory"))
         if shm is not None and memory is not None and shm > memory:

@@ -18,7 +18,7 @@ from gpuyard.kube.timestamps import later, parse_time
 from gpuyard.kube.wellknown import RUNTIME_CLASS_PROCESS
 from gpuyard.local.kubelet.containers import start_container
 from gpuyard.local.kubelet.context import KubeletContext
-from gpuyard.local.kubelet.pod_folders import PodFolder
+from gpuyard.local.kubelet.pod_folders import PodFolder, VolumeFile
 from gpuyard.local.kubelet.pods.container_states import ContainerState, container_states, waiting_of
 from gpuyard.local.kubelet.pods.not_applied import not_applied
 from gpuyard.local.kubelet.pods.oom_kills import OomKills
@@ -27,7 +27,7 @@ from gpuyard.local.kubelet.pods.rejection import Rejection, refused_by_devices
 from gpuyard.local.kubelet.pods.reservation import Reservation
 from gpuyard.local.kubelet.pods.status import ContainerView, device_health, pod_status, rejected_status
 from gpuyard.local.kubelet.pods.writer import PodWriter
-from gpuyard.local.kubelet.volumes import set_up_volumes
+from gpuyard.local.kubelet.volumes import pod_files, set_up_volumes
 from gpuyard.local.runtime.container import Container
 from gpuyard.local.runtime.values import Exit, ExitReason
 from gpuyard.workloads.stopping import StopOptions
@@ -73,6 +73,8 @@ class PodWorker:
         self._admitted = self._annotated = False
         #: Folders of its volumes elsewhere; None as long as its volumes aren't set up.
         self._elsewhere: Mapping[str, Path] | None = None
+        #: Files with what is written on the pod, as they were last written.
+        self._files: Mapping[str, Sequence[VolumeFile]] = {}
         self._wake = asyncio.Event()
         self._group = asyncio.TaskGroup()
 
@@ -145,6 +147,8 @@ class PodWorker:
                 return None
         if not self._is_ending and not self._annotated:
             await self._annotate()
+        if not self._is_ending:
+            await self._rewrite_files()
         spec = self.pod["spec"]
         observed = [state.observed() for state in self.states]
         step = plan(
@@ -244,6 +248,15 @@ class PodWorker:
                 state.not_before_s = self._now_s() + self._context.back_off.obstacle_s
             return False
         return True
+
+    async def _rewrite_files(self) -> None:
+        """Brings what was written on the pod meanwhile into the files of a pod that has started."""
+        if all(state.current is None for state in self.states):
+            return
+        before, self._files = self._files, pod_files(self.pod)
+        for name, files in self._files.items():
+            for file in set(files).difference(before.get(name, ())):
+                await asyncio.to_thread(self._folder.replace_file, name, file)
 
     async def _start(self, state: ContainerState) -> None:
         context, attempt = self._context, state.next_attempt

@@ -6,6 +6,7 @@ Sources: kubernetes `pkg/apis/core/v1/defaults.go`, `pkg/apis/core/validation` (
 from __future__ import annotations
 
 import posixpath
+import re
 from collections.abc import Callable, Mapping
 from typing import Any
 
@@ -23,6 +24,10 @@ _USUAL_MODE = 0o644
 _HOST_PATH_TYPES = (
     "BlockDevice", "CharDevice", "Directory", "DirectoryOrCreate", "File", "FileOrCreate", "Socket",
 )  # fmt: skip
+_POD_FIELDS = (
+    "metadata.annotations", "metadata.labels", "metadata.name", "metadata.namespace", "metadata.uid",
+)  # fmt: skip
+_POD_FIELD_OF_MAP = re.compile(r"metadata\.(labels|annotations)\['[^']+'\]")
 _MODE_RULE = "must be a number between 0 and 0777 (octal), both inclusive"
 
 
@@ -30,8 +35,12 @@ def default_volume(volume: dict[str, Any]) -> None:
     """Fills in, in place, what Kubernetes does."""
     if not volume.keys() - {"name"}:
         volume["emptyDir"] = {}
-    if (source := volume.get("configMap")) is not None:
-        source.setdefault("defaultMode", _USUAL_MODE)
+    for kind in ("configMap", "downwardAPI"):
+        if (source := volume.get(kind)) is not None:
+            source.setdefault("defaultMode", _USUAL_MODE)
+    for item in (volume.get("downwardAPI") or {}).get("items") or ():
+        if "fieldRef" in item:
+            item["fieldRef"].setdefault("apiVersion", "v1")
     if (source := volume.get("hostPath")) is not None:
         default_host_path(source)
 
@@ -91,6 +100,20 @@ def _validate_config_map(path: str, source: Mapping[str, Any]) -> list[FieldErro
     return found
 
 
+def _validate_downward(path: str, source: Mapping[str, Any]) -> list[FieldError]:
+    found = _validate_mode(f"{path}.defaultMode", source.get("defaultMode"))
+    for index, item in enumerate(source.get("items") or ()):
+        place = f"{path}.items[{index}]"
+        found += _validate_path(f"{place}.path", item.get("path", ""))
+        found += _validate_mode(f"{place}.mode", item.get("mode"))
+        field = (item.get("fieldRef") or {}).get("fieldPath", "")
+        if not field and "resourceFieldRef" not in item:
+            found.append(required(f"{place}.fieldRef"))
+        elif field and field not in _POD_FIELDS and not _POD_FIELD_OF_MAP.fullmatch(field):
+            found.append(unsupported(f"{place}.fieldRef.fieldPath", field, _POD_FIELDS))
+    return found
+
+
 def _validate_path(path: str, target: str) -> list[FieldError]:
     if not target:
         return [required(path)]
@@ -111,6 +134,7 @@ def _validate_mode(path: str, mode: int | None) -> list[FieldError]:
 _SOURCES: Mapping[str, Callable[[str, Mapping[str, Any]], list[FieldError]] | None] = {
     "emptyDir": None,
     "hostPath": validate_host_path,
+    "downwardAPI": _validate_downward,
     "configMap": _validate_config_map,
     "persistentVolumeClaim": _validate_claim,
 }

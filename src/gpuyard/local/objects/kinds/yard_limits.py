@@ -54,6 +54,7 @@ _CONTAINER_FIELDS = {
 }
 #: Types of host paths that are folders; without a type it is what is there.
 HOST_FOLDERS = ("", "Directory", "DirectoryOrCreate")
+_VOLUMES = ("emptyDir", "configMap", "downwardAPI", "hostPath", "persistentVolumeClaim")
 _MOUNT_FIELDS = ("subPath", "subPathExpr", "mountPropagation", "recursiveReadOnly")
 
 
@@ -145,17 +146,21 @@ def _only_one_node(path: str, spec: Mapping[str, Any]) -> list[FieldError]:
 
 
 def _volume_limits(path: str, volume: Mapping[str, Any]) -> list[FieldError]:
-    others = sorted(volume.keys() - {"name", "emptyDir", "configMap", "hostPath", "persistentVolumeClaim"})
+    others = sorted(volume.keys() - {"name", *_VOLUMES})
     found = [
         forbidden(
             f"{path}.{name}",
-            "this yard has emptyDir, configMap, hostPath and persistentVolumeClaim volumes",
+            f"this yard has {', '.join(_VOLUMES[1:-1])} and {_VOLUMES[-1]} volumes",
         )
         for name in others
     ]
     medium = (volume.get("emptyDir") or {}).get("medium", "")
     if medium not in ("", "Memory"):
         found.append(forbidden(f"{path}.emptyDir.medium", "this yard has the media disk (empty) and Memory"))
+    for index, item in enumerate((volume.get("downwardAPI") or {}).get("items") or ()):
+        if "resourceFieldRef" in item:
+            place = f"{path}.downwardAPI.items[{index}].resourceFieldRef"
+            found.append(forbidden(place, "this yard writes fields of the pod only (fieldRef)"))
     if (volume.get("hostPath") or {}).get("type", "") not in HOST_FOLDERS:
         found.append(forbidden(f"{path}.hostPath.type", "this yard mounts folders only"))
     return found

@@ -1,0 +1,148 @@
+"""Of runs that end when nobody uses them: when their GPUs are idle, or their terminal is gone.
+
+GPUYARD_IDLE_S=1800 ends the command once this pod's GPUs have been idle for 1800 seconds. The node's agent
+measures that, and writes onto the pod what it has used; the file `gpu-use` in the folder GPUYARD_POD_INFO has
+what it wrote. Seconds in which nobody measured count for neither side: an agent that is away ends no run.
+
+GPUYARD_TERMINAL=1 starts the command when somebody has attached a terminal, and hangs up when that is gone.
+Who has it says so by another word in the file `terminal`, again and again: a connection that is cut tells a
+container with a terminal nothing.
+
+Standard library only, Python 3.6 and later, as launcher.py, beside which this file lies.
+"""
+# pathlib would double the time that the launcher takes.
+# ruff: noqa: PTH118, PTH123
+
+import json
+import os
+import sys
+import threading
+import time
+
+if False:  # typing would cost every run's start
+    from typing import Any
+
+EXIT_UNUSED = 194
+
+_LOOK_S = 5.0
+#: Less than this of a GPU's time is what looking at it costs.
+_BUSY = 0.01
+#: The warning comes so long before the end, or at half of the time.
+_WARNING_S = 300.0
+#: What is written onto a pod reaches its files within two minutes.
+_TERMINAL_GONE_S = 300.0
+_TERMINAL_TIMEOUT_S = 60.0
+
+
+class Unused:
+    """Whether the run is still used.
+
+    Attributes:
+        reason: why it ends; empty as long as it is used.
+        has_terminal: whether it serves one.
+    """
+
+    def __init__(self, say: "Any") -> None:
+        """`say` is the launcher's."""
+        self.reason = ""
+        self.has_terminal = os.environ.get("GPUYARD_TERMINAL") == "1" and os.isatty(0)
+        self._say = say
+        self._idle_s = float(os.environ.get("GPUYARD_IDLE_S") or 0)
+
+    def await_terminal(self) -> bool:
+        """Waits until one is there: what is printed before reaches nobody. False when none came."""
+        due = time.monotonic() + _TERMINAL_TIMEOUT_S
+        while self.has_terminal and not os.get_terminal_size(0).columns:
+            if time.monotonic() > due:
+                self._say("nobody has attached a terminal for " + _span(_TERMINAL_TIMEOUT_S))
+                return False
+            time.sleep(0.02)
+        return True
+
+    def watch(self, end: "Any") -> None:
+        """From the command's start on: calls `end` once, from a thread, when nobody uses the run any more."""
+        threading.Thread(target=self._watch, args=(end,), daemon=True).start()
+
+    def _watch(self, end: "Any") -> None:
+        idle = Idleness(self._idle_s, self._tell) if self._idle_s else None
+        terminal, seen_at = "", time.monotonic()
+        while not self.reason:
+            time.sleep(min(_LOOK_S, self._idle_s / 10 or _LOOK_S))
+            if idle is not None and idle.is_over(_read("gpu-use")):
+                self.reason = "its GPUs have been idle for " + _span(self._idle_s)
+            said = _read("terminal")
+            if said != terminal:
+                terminal, seen_at = said, time.monotonic()
+            if self.has_terminal and said and time.monotonic() - seen_at > _TERMINAL_GONE_S:
+                self.reason = "its terminal is gone"
+        self._tell("this run ends, since " + self.reason)
+        end()
+
+    def _tell(self, text: str) -> None:
+        if self.has_terminal:
+            # Behind a prompt it would stand in the line that somebody types.
+            sys.stderr.write("\r\n")
+        self._say(text)
+
+
+class Idleness:
+    """For how long the pod's GPUs have been idle.
+
+    Args:
+        limit_s: as long as they may be.
+        say: is told before it is over, and when nobody measures them.
+    """
+
+    def __init__(self, limit_s: float, say: "Any") -> None:
+        self._limit_s, self._say = limit_s, say
+        #: Seconds of GPUs that were held, measured and busy when they were last busy.
+        self._held_s = self._measured_s = self._busy_s = 0.0
+        self._has_warned = False
+
+    def is_over(self, use: str) -> bool:
+        """Whether it is too long now.
+
+        Args:
+            use: what the pod has used, as its annotation says; each of its entries only grows.
+        """
+        try:
+            entries = list(json.loads(use or "{}").values())
+            held, measured, busy = (
+                sum(float(entry.get(name, 0)) for entry in entries)
+                for name in ("gpu_s", "measured_gpu_s", "busy_gpu_s")
+            )
+            gpus = max(int(entry["gpus"]) for entry in entries)
+        except (AttributeError, KeyError, TypeError, ValueError):
+            return False
+        if busy - self._busy_s > _BUSY * (measured - self._measured_s):
+            self._held_s, self._measured_s, self._busy_s = held, measured, busy
+            self._has_warned = False
+            return False
+        idle_s = (measured - self._measured_s) / max(gpus, 1)
+        warning_s = min(_WARNING_S, self._limit_s / 2)
+        if not self._has_warned:
+            if idle_s >= self._limit_s - warning_s:
+                self._has_warned = True
+                left_s = max(self._limit_s - idle_s, 0.0)
+                self._say(
+                    f"no GPU of this run has been used for {_span(idle_s)}: it ends in {_span(left_s)}, "
+                    "unless one is"
+                )
+            elif not measured and held >= self._limit_s * max(gpus, 1):
+                self._has_warned = True
+                self._say(
+                    "nobody measures this run's GPUs, as if they were shared: it isn't ended for idleness"
+                )
+        return idle_s >= self._limit_s
+
+
+def _read(name: str) -> str:
+    try:
+        with open(os.path.join(os.environ.get("GPUYARD_POD_INFO", ""), name), errors="replace") as file:
+            return file.read()
+    except OSError:  # it isn't written yet
+        return ""
+
+
+def _span(seconds: float) -> str:
+    return f"{seconds / 60:.0f} min" if seconds >= 120 else f"{seconds:.0f} s"
