@@ -166,8 +166,9 @@ def ended_with_another(pod: Mapping[str, Any]) -> bool:
 
 def _ends_unused(pod: Mapping[str, Any]) -> bool:
     """Whether the pod's launcher ends it when nobody uses it."""
-    env = pod["spec"]["containers"][0].get("env") or ()
-    return any(variable["name"] in (ENV_IDLE, ENV_TERMINAL) for variable in env)
+    containers = pod["spec"].get("containers") or ()
+    names = {variable["name"] for one in containers for variable in one.get("env") or ()}
+    return not names.isdisjoint((ENV_IDLE, ENV_TERMINAL))
 
 
 def _failed_init(pod: Mapping[str, Any]) -> tuple[str, int] | None:

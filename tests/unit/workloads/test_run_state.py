@@ -92,6 +92,11 @@ def of_gang(one: dict[str, Any]) -> dict[str, Any]:
     return one
 
 
+def with_idle(one: dict[str, Any]) -> dict[str, Any]:
+    one["spec"]["containers"] = [{"name": "main", "env": [{"name": "GPUYARD_IDLE_S", "value": "60"}]}]
+    return one
+
+
 def waiting(reason: str) -> dict[str, Any]:
     return {"waiting": {"reason": reason, "message": f"because {reason}"}}
 
@@ -101,6 +106,8 @@ CASES = {
     "all ended with another that is gone": (
         job(("Failed", "PodFailurePolicy"), completions=2), [of_gang(failed(193, index=0))],
         "failed", "EndedWithAnother", 193),
+    "nobody used it": (
+        job(("Failed", "PodFailurePolicy")), [with_idle(failed(194))], "failed", "Unused", 194),
     "suspended": (job(suspend=True), [], "pending", "Suspended", None),
     "new pod": (job(), [pod(node=None)], "pending", "WaitingForScheduler", None),
     "unschedulable": (

@@ -27,7 +27,7 @@ _HUGE = 10**400
         ("{", "can't be read"),
         ("[" * 100_000, "can't be read"),
         ("[]", 'isn\'t {"unhealthy"'),
-        ('{"0": "XID 79"}', "'0' is no key: unhealthy, mig, processes are"),
+        ('{"0": "XID 79"}', "'0' is no key: unhealthy, mig, idle, processes are"),
         ('{"unhealthy": ["0"]}', 'unhealthy isn\'t {"3": "XID 79"}'),
         ('{"unhealthy": {"1": "lost", "2": "XID 79"}}', "no GPU '2': write an index from 0 to 1"),
         ('{"unhealthy": {"1": "lost", "GPU-x": "XID 79"}}', "no GPU 'GPU-x'"),
@@ -39,6 +39,8 @@ _HUGE = 10**400
         ('{"unhealthy": {"1": "lost"}, "mig": {"0": ["3g.40gb@1"]}}',
          "GPU 0: '3g.40gb@1' isn't there: 3g.40gb can only begin at slice 0 or 4"),
         ('{"unhealthy": {"1": "lost"}, "processes": {}}', "processes isn't ["),
+        ('{"unhealthy": {"1": "lost"}, "idle": {}}', "idle isn't a list"),
+        ('{"unhealthy": {"1": "lost"}, "idle": ["5"]}', "idle: there is no GPU '5'"),
         ('{"unhealthy": {"1": "lost"}, "processes": [{"gpu": "5", "pid": 7}]}', "process 0 isn't"),
         ('{"unhealthy": {"1": "lost"}, "processes": [{"gpu": "1", "pid": true}]}', "process 0 isn't"),
         ('{"unhealthy": {"1": "lost"}, "processes": [7]}', "process 0 isn't"),
@@ -50,7 +52,7 @@ _HUGE = 10**400
         (r'{"unhealthy": {"1": "lost", "0": "\ud800"}}', "GPU 0 stays healthy"),
         (f'{{"unhealthy": {{"1": "lost"}}, "mig": {{"0": ["1g.10gb@{"9" * 5000}"]}}}}', "GPU 0: '1g.10gb@9"),
     ],
-    ids=range(22),
+    ids=range(24),
 )  # fmt: skip
 def test_mistakes_are_told_and_the_rest_counts(tmp_path: Path, text: str, mistake: str) -> None:
     file = tmp_path / "state.json"
