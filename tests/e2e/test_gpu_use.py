@@ -35,3 +35,22 @@ def test_a_run_without_gpus_says_nothing_of_them(yard: Yard) -> None:
     yard.ok("run", "-n", "plain", "--", "true")
     assert yard.json("show", "plain")["gpu_use"] is None
     assert "GPU use" not in yard.ok("show", "plain")
+
+
+def test_a_run_with_idle_gpus_ends_and_says_why(yard: Yard) -> None:
+    file = yard.home / "simulated-health.json"
+    file.write_text('{"idle": ["0", "1", "2", "3", "4", "5", "6", "7"]}')
+    try:
+        yard.background("lazy", "--gpus", "1", "--idle", "3s", "--", "sleep", "600")
+        # The agent writes onto a pod what it has used twice a minute.
+        ended = until(
+            lambda: yard.json("show", "lazy"),
+            "it has ended",
+            lambda run: run["state"] == "failed",
+            timeout_s=200,
+            pause_s=1,
+        )
+    finally:
+        file.unlink()
+    assert ended["reason"] == "Unused"
+    assert "idle for 3 s" in yard.ok("logs", "lazy")

@@ -16,7 +16,11 @@ MAX_MODULE_LINES, MAX_FUNCTION_LINES = 400, 60
 #: A folder is read as a list: most have up to 12 modules. More is a folder with parts.
 MAX_FOLDER_MODULES = 14
 #: Lists of one kind, as long as what they list.
-LISTS = {"cli/commands": "one command a file", "local/objects/kinds": "one kind of the API a file"}
+LISTS = {
+    ".": "rooms, and the files that become the launcher's in an image",
+    "cli/commands": "one command a file",
+    "local/objects/kinds": "one kind of the API a file",
+}
 #: Without it no run in an image starts; what only some need is in launcher_gang.py and its like.
 ONE_FILE = {"launcher.py": 500}
 #: Names that two classes have.

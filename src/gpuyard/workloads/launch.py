@@ -22,8 +22,7 @@ from gpuyard.kube.references import escape_references
 from gpuyard.kube.wellknown import ENV_ALLOW_CPU, LABEL_RUN
 from gpuyard.workloads.command import is_python, posix_shell_of, resolve_command
 from gpuyard.workloads.gang import is_gang, with_torchrun
-from gpuyard.workloads.grace import wants_launcher
-from gpuyard.workloads.idle import ends_unused
+from gpuyard.workloads.grace import ends_unused, wants_launcher
 from gpuyard.workloads.resolved_run import ResolvedRun, Script
 
 FOLDER = "/etc/gpuyard"

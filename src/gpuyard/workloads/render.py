@@ -25,6 +25,7 @@ from gpuyard.kube.wellknown import (
     LABEL_RUN,
     RUNTIME_CLASS_PROCESS,
 )
+from gpuyard.workloads import grace
 from gpuyard.workloads.command import display, resolve_command
 from gpuyard.workloads.gang import (
     environment,
@@ -36,12 +37,6 @@ from gpuyard.workloads.gang import (
     with_own,
     with_torchrun,
 )
-from gpuyard.workloads.grace import environment as grace_environment
-from gpuyard.workloads.grace import pod_fields
-from gpuyard.workloads.idle import container_fields, ends_unused
-from gpuyard.workloads.idle import environment as idle_environment
-from gpuyard.workloads.idle import mounts as idle_mounts
-from gpuyard.workloads.idle import pod_volumes as idle_volumes
 from gpuyard.workloads.launch import Launch, launch
 from gpuyard.workloads.pod_failure_policy import retry_fields
 from gpuyard.workloads.resolved_run import HostContext, ResolvedRun
@@ -110,7 +105,7 @@ def _job(run: ResolvedRun, tasks: SweepObjects | None, pod: dict[str, Any]) -> M
                 is_queued=run.is_queued,
                 is_gang=is_gang(run.spec),
                 by_index=tasks is not None,
-                ends_unused=ends_unused(run.spec),
+                ends_unused=grace.ends_unused(run.spec),
             ),
             "template": {"metadata": {"labels": dict(labels), **_annotated(run.spec)}, "spec": pod},
         },
@@ -135,18 +130,18 @@ def _claims(run: ResolvedRun) -> list[Manifest]:
 
 def _mounts(spec: RunSpec) -> list[dict[str, Any]]:
     if not spec.volumes:
-        return idle_mounts(spec)
+        return grace.mounts(spec)
     from gpuyard.workloads.volumes import mounts
 
-    return [*idle_mounts(spec), *mounts(spec)]
+    return [*grace.mounts(spec), *mounts(spec)]
 
 
 def _pod_volumes(spec: RunSpec) -> list[dict[str, Any]]:
     if not spec.volumes:
-        return idle_volumes(spec)
+        return grace.pod_volumes(spec)
     from gpuyard.workloads.volumes import pod_volumes
 
-    return [*idle_volumes(spec), *pod_volumes(spec)]
+    return [*grace.pod_volumes(spec), *pod_volumes(spec)]
 
 
 def _annotated(spec: RunSpec) -> dict[str, Any]:
@@ -177,13 +172,13 @@ def _host_pod(run: ResolvedRun, tasks: SweepObjects | None, host: HostContext) -
         "command": [escape_references(word) for word in command],
         "workingDir": host.workdir,
         "env": _env(run, tasks, {name: value for name, value in env.items() if value} | dict(spec.env)),
-        **container_fields(spec),
+        **grace.container_fields(spec),
         **_resources(spec),
         "volumeMounts": [{"name": "shm", "mountPath": "/dev/shm"}, *_mounts(spec)],
     }
     return {
         "restartPolicy": "Never",
-        **pod_fields(spec),
+        **grace.pod_fields(spec),
         "runtimeClassName": RUNTIME_CLASS_PROCESS,
         **_named(run),
         **_placement(spec),
@@ -205,7 +200,7 @@ def _image_pod(run: ResolvedRun, tasks: SweepObjects | None, started: Launch) ->
         # A relative one is the folder here whose files go into an image that is built.
         **({"workingDir": spec.workdir} if (spec.workdir or "").startswith("/") else {}),
         "env": _env(run, tasks, env),
-        **container_fields(spec),
+        **grace.container_fields(spec),
         **_resources(spec),
         "securityContext": {"allowPrivilegeEscalation": False, "capabilities": {"drop": ["ALL"]}},
         # The image's own folders belong to root: these two and /dev/shm are what the run can write.
@@ -219,7 +214,7 @@ def _image_pod(run: ResolvedRun, tasks: SweepObjects | None, started: Launch) ->
     }
     return {
         "restartPolicy": "Never",
-        **pod_fields(spec),
+        **grace.pod_fields(spec),
         "automountServiceAccountToken": False,
         # As process 1 of its own it would not notice signals that it doesn't handle: `stop` would have to
         # wait for the end of the grace period, and nobody would reap what its children leave.
@@ -245,7 +240,7 @@ def _pull_secrets(spec: RunSpec) -> dict[str, Any]:
 
 
 def _base_env(spec: RunSpec) -> dict[str, str]:
-    env = {**_ENV, **grace_environment(spec), **idle_environment(spec)}
+    env = {**_ENV, **grace.environment(spec)}
     if not spec.gpus.count:
         return env
     # Several shares may be of one GPU.
