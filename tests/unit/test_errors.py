@@ -18,7 +18,7 @@ SOURCE = Path(gpuyard.__file__).parent
 
 #: Exceptions with a home of their own, and why. None of them reaches a user.
 ELSEWHERE = {
-    ("launcher.py", "Unfit"): "the launcher runs inside of pods and imports nothing of ours",
+    ("launcher_gpus.py", "Unfit"): "the launcher runs inside of pods and imports nothing of ours",
     ("launcher_gang.py", "NotTogether"): "as the launcher's",
     ("workloads/spec/text_tree.py", "UnreadableYaml"): "becomes a SpecError once the file's name is known",
     ("devices/nvml/library.py", "NoDriver"): "carries an enum of devices; the backend makes a snapshot of it",
