@@ -101,7 +101,7 @@ def test_an_idle_run_is_stopped_as_by_a_user(info: Path) -> None:
     with start(info, sys.executable, "-c", saves, GPUYARD_IDLE_S="1") as process:
         output, said = process.communicate()
     assert process.returncode == EXIT_UNUSED
-    assert output.decode().split() == ["ok"]
+    assert output.decode().split() == ["saved"]
     assert b"this run ends, since its GPUs have been idle for 1 s" in said
 
 
