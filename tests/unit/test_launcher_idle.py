@@ -94,14 +94,18 @@ def start(info: Path, *command: str, stdin: int | None = None, **env: str) -> su
 
 
 def test_an_idle_run_is_stopped_as_by_a_user(info: Path) -> None:
-    (info / "gpu-use").write_text(used(5, 0))
     saves = (
-        "import signal, sys, time; signal.signal(15, lambda *_: sys.exit(print('saved'))); time.sleep(600)"
+        "import signal, sys, time\n"
+        "signal.signal(15, lambda *_: sys.exit(print('saved')))\n"
+        "print('up', flush=True)\n"
+        "time.sleep(600)"
     )
     with start(info, sys.executable, "-c", saves, GPUYARD_IDLE_S="1") as process:
+        assert process.stdout is not None and process.stdout.readline() == b"up\n"
+        (info / "gpu-use").write_text(used(5, 0))
         output, said = process.communicate()
     assert process.returncode == EXIT_UNUSED
-    assert output.decode().split() == ["saved"]
+    assert output == b"saved\n"
     assert b"this run ends, since its GPUs have been idle for 1 s" in said
 
 
