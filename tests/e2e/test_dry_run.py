@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 from ruamel.yaml import YAML
 
-from gpuyard import launcher
+from gpuyard import launcher, launcher_gpus
 
 from .conftest import Yard
 
@@ -70,7 +70,8 @@ def test_with_an_image_it_is_for_any_cluster(stopped_yard: Yard) -> None:
     config_map, job = YAML(typ="safe").load_all(said.out)
     assert (config_map["kind"], job["kind"]) == ("ConfigMap", "Job")
     # The launcher, as it is.
-    assert config_map["data"] == {"launcher.py": Path(launcher.__file__).read_text()}
+    files = [Path(module.__file__) for module in (launcher, launcher_gpus)]
+    assert config_map["data"] == {file.name: file.read_text() for file in files}
     pod = job["spec"]["template"]["spec"]
     assert "runtimeClassName" not in pod
     assert pod["containers"][0]["image"] == "python:3.12"
