@@ -70,7 +70,7 @@ def test_with_an_image_it_is_for_any_cluster(stopped_yard: Yard) -> None:
     config_map, job = YAML(typ="safe").load_all(said.out)
     assert (config_map["kind"], job["kind"]) == ("ConfigMap", "Job")
     # The launcher, as it is.
-    files = [Path(module.__file__) for module in (launcher, launcher_gpus)]
+    files = [Path(str(module.__file__)) for module in (launcher, launcher_gpus)]
     assert config_map["data"] == {file.name: file.read_text() for file in files}
     pod = job["spec"]["template"]["spec"]
     assert "runtimeClassName" not in pod
