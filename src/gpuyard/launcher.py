@@ -139,7 +139,7 @@ def stay(run: "Any", gang: "Any" = None, grace: "Any" = None, unused: "Any" = No
     stops = (signal.SIGTERM, signal.SIGHUP)[: 2 if unused is not None and unused.has_terminal else 1]
     ended = _reap()
     if gang is not None:
-        gang.watch(lambda: _end_command(command, passed, grace, stops))
+        gang.watch(lambda: _end_command(command, passed, grace, stops), passed)
     if grace is not None:
         grace.watch()
     if unused is not None:

@@ -48,6 +48,31 @@ def test_the_rank_that_failed_is_named_and_the_others_end(target: Shell) -> None
     assert last.endswith("): exited with 7")
 
 
+LAST_WORDS = """
+import os, signal, sys, time
+def told(*_):
+    print("last words of", os.environ["RANK"], flush=True)
+    time.sleep(0.5)
+    sys.exit(0)
+signal.signal(signal.SIGTERM, told)
+print("up", flush=True)
+while os.environ["RANK"] != os.environ.get("FAILS"): time.sleep(0.1)
+sys.exit(7)
+"""
+
+
+def test_the_last_words_of_every_rank_are_kept(target: Shell) -> None:
+    target.script("words.py", LAST_WORDS)
+    assert target.call("run", "words.py", "-n", "failed", "--nodes", "3", "--env", "FAILS=1").code == 7
+    assert {"[0] last words of 0", "[2] last words of 2"} <= {*target.ok("logs", "failed").splitlines()}
+    target.ok("run", "words.py", "-n", "stopped", "--nodes", "3", "-d")
+    until(lambda: target.ok("logs", "stopped").count("up"), "all are up", lambda up: up == 3)
+    target.ok("stop", "stopped")
+    said = {f"[{rank}] last words of {rank}" for rank in range(3)}
+    assert said <= {*target.ok("logs", "stopped").splitlines()}
+    assert target.state("stopped")["state"] == "stopped"
+
+
 def test_all_start_or_none(yard: Yard) -> None:
     yard.script("waits.py", "import time\ntime.sleep(600)")
     yard.ok("run", "waits.py", "-n", "holds", "--gpus", "6", "-d")

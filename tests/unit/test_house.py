@@ -22,7 +22,7 @@ LISTS = {
     "local/objects/kinds": "one kind of the API a file",
 }
 #: Without it no run in an image starts; what only some need is in launcher_gang.py and its like.
-ONE_FILE = {"launcher.py": 500}
+ONE_FILE = {"launcher.py": 500, "launcher_gang.py": 500}
 #: Names that two classes have.
 SHARED_CLASS_NAMES = {
     "Run": "the Python API's name for what `runs.run.Run` knows",

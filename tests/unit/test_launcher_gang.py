@@ -47,7 +47,9 @@ def port() -> int:
 def start(tmp_path: Path, port: int) -> Iterator[Start]:
     ranks: list[Rank] = []
 
-    def start(rank: int, code: str = WAITS, *, size: int = 3, within_s: float = 60, uid: str = "u") -> Rank:
+    def start(
+        rank: int, code: str = WAITS, *, size: int | str = 3, within_s: float = 60, uid: str = "u"
+    ) -> Rank:
         log = tmp_path / f"{len(ranks)}.log"
         gang = {"GPUYARD_GANG": f"{size} localhost {port} {within_s}", "GPUYARD_GANG_RANK": str(rank)}
         with log.open("wb") as output:
@@ -70,6 +72,7 @@ def start(tmp_path: Path, port: int) -> Iterator[Start]:
 
 def test_the_exit_code_is_the_one_that_jobs_ignore() -> None:
     assert launcher_gang.EXIT_WITH_ANOTHER == pod_failure_policy.EXIT_WITH_ANOTHER
+    assert launcher_gang.EXIT_MISSING == pod_failure_policy.EXIT_MISSING
 
 
 def test_they_start_together_and_end_well(start: Start) -> None:
@@ -133,7 +136,7 @@ def test_it_is_told_once_though_its_job_stops_it_too(start: Start, tmp_path: Pat
 
 def test_who_never_comes_is_named(start: Start) -> None:
     ranks = [start(0, within_s=3), start(2, within_s=3)]
-    assert [rank.wait() for rank in ranks] == [193, 193]
+    assert [rank.wait() for rank in ranks] == [195, 193]
     said = "gpuyard: this run's pods didn't start together: rank 1 isn't there"
     assert [rank.lines for rank in ranks] == [[said], [said]]
 
@@ -164,14 +167,65 @@ def test_a_stop_while_it_waits_ends_it(start: Start) -> None:
     assert first.wait() == 128 + signal.SIGTERM
 
 
+def test_the_one_that_failed_ends_when_the_others_are_known_to_have(start: Start, tmp_path: Path) -> None:
+    saves, fails = saves_and_fails(tmp_path, "sys.exit(0)", "time.sleep(600)")
+    saved, failed = start(0, saves, size=2), start(1, fails, size=2)
+    assert saved.wait() == 193
+    assert failed.process.poll() is None
+    assert failed.wait() == 1
+
+
+def test_of_several_that_fail_the_first_one_s_code_counts(start: Start, tmp_path: Path) -> None:
+    saves, fails = saves_and_fails(tmp_path, "pass", "time.sleep(1.5); sys.exit(9)")
+    ranks = [start(0, saves, size=2), start(1, fails, size=2)]
+    assert [rank.wait() for rank in ranks] == [193, 1]
+
+
+def test_who_is_through_waits_for_the_others(start: Start, tmp_path: Path) -> None:
+    go = str(tmp_path / "go")
+    fails = f"import os, time\nwhile not os.path.exists({go!r}): time.sleep(0.05)\nraise SystemExit(3)"
+    through, failed = start(0, "print('through')", size=2), start(1, fails, size=2)
+    until(lambda: through.lines == ["through"], "the first one's command has ended")
+    Path(go).touch()
+    assert [through.wait(), failed.wait()] == [193, 3]
+    assert through.lines[-1].endswith("since rank 1 exited with 3; its own command exited with 0")
+
+
+def test_a_gang_that_saved_when_it_was_stopped_has_not_succeeded(start: Start) -> None:
+    saves = "import signal, sys, time\nsignal.signal(15, lambda *_: sys.exit(0))\nprint('up', flush=True)\n"
+    ranks = [start(rank, saves + "time.sleep(600)", size=2) for rank in range(2)]
+    until(lambda: all(rank.lines == ["up"] for rank in ranks), "all are up")
+    for rank in ranks:
+        rank.process.send_signal(signal.SIGTERM)
+    assert [rank.wait() for rank in ranks] == [143, 193]
+
+
+def test_an_elastic_run_starts_with_the_least_and_goes_on_without_who_leaves(start: Start) -> None:
+    first, second = start(0, size="2..4"), start(1, size="2..4")
+    until(lambda: first.lines == second.lines == ["up"], "two are up")
+    third, last = start(2, size="2..4"), start(3, size="2..4")
+    until(lambda: third.lines == last.lines == ["up"], "the others have joined")
+    last.process.send_signal(signal.SIGTERM)
+    assert last.wait() == 193
+    os.killpg(third.process.pid, signal.SIGKILL)
+    again = start(2, size="2..4")
+    until(lambda: again.lines == ["up"], "it has joined again")
+    second.process.send_signal(signal.SIGTERM)
+    assert second.wait() == 193
+    assert second.lines[-1] == "gpuyard: this pod ends since it was stopped, and the others go on"
+    assert first.process.poll() is None
+    os.killpg(again.process.pid, signal.SIGKILL)
+    assert first.wait() == 193
+    assert first.lines[-1] == "gpuyard: this pod ends since rank 2 is lost"
+
+
 def test_a_stop_is_the_command_s_alone(start: Start) -> None:
     ranks = [start(0, size=2), start(1, size=2)]
     until(lambda: all(rank.lines == ["up"] for rank in ranks), "all are up")
     for rank in ranks:
         rank.process.send_signal(signal.SIGTERM)
     codes = [rank.wait() for rank in ranks]
-    assert set(codes) <= {143, 193}
-    assert 143 in codes
+    assert sorted(codes) == [143, 193]
 
 
 def test_many_pods(start: Start, port: int) -> None:
@@ -180,8 +234,11 @@ def test_many_pods(start: Start, port: int) -> None:
     lines: list[socket.socket] = []
     for rank in range(1, size):
         until(functools.partial(_connect, port, lines, b"here u %d\n" % rank), "the first listens")
+    for line in lines:
+        assert line.recv(3) == b"go\n"
+        line.sendall(b"end 0 alone\n")
     assert first.wait() == 0
-    assert all(line.recv(100).startswith(b"go\n") for line in lines)
+    assert all(line.recv(100) == b"over well\n" for line in lines)
     for line in lines:
         line.close()
 

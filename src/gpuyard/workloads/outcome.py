@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import signal
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from enum import StrEnum
 from typing import Any
 
@@ -11,6 +11,7 @@ from gpuyard.kube.conditions import find_condition
 from gpuyard.kube.objects import annotations_of
 from gpuyard.kube.pods import container_statuses
 from gpuyard.kube.wellknown import (
+    ANNOTATION_COMPLETION_INDEX,
     ANNOTATION_GANG_SIZE,
     ANNOTATION_STOPPED_AT,
     ANNOTATION_STOPPED_BY,
@@ -18,7 +19,7 @@ from gpuyard.kube.wellknown import (
     ENV_TERMINAL,
 )
 from gpuyard.workloads.memory_kills import oom_cause, oom_reason
-from gpuyard.workloads.pod_failure_policy import EXIT_UNUSED, EXIT_WITH_ANOTHER
+from gpuyard.workloads.pod_failure_policy import EXIT_MISSING, EXIT_UNUSED, EXIT_WITH_ANOTHER
 
 
 class Reason(StrEnum):
@@ -52,6 +53,7 @@ class Reason(StrEnum):
     NODE_LOST = "NodeLost"
     ENDED_WITH_ANOTHER = "EndedWithAnother"
     UNUSED = "Unused"
+    RANK_MISSING = "RankMissing"
     JOB_FAILED = "JobFailed"
     # stopped
     STOPPED_BY_USER = "StoppedByUser"
@@ -118,7 +120,9 @@ def why_failed(pod: Mapping[str, Any] | None) -> tuple[Reason, str]:
         return Reason.START_ERROR, str(status.get("message") or "its node refused it")
     code = exit_code(pod)
     if ended_with_another(pod):
-        return Reason.ENDED_WITH_ANOTHER, "another pod of the run failed, was lost or never came"
+        return Reason.ENDED_WITH_ANOTHER, "another pod of the run failed or was lost"
+    if waited_in_vain(pod):
+        return Reason.RANK_MISSING, "another pod of the run wasn't there in time"
     if code == EXIT_UNUSED and _ends_unused(pod):
         return Reason.UNUSED, "nobody used it any more: its GPUs were idle, or its terminal was gone"
     if code is None and (failed := _failed_init(pod)):
@@ -160,7 +164,7 @@ def is_refused(pod: Mapping[str, Any]) -> bool:
 
 
 def ended_with_another(pod: Mapping[str, Any]) -> bool:
-    """Whether the pod's launcher ended it, since another of its run failed, was lost or never came."""
+    """Whether the pod's launcher ended it, since another of its run failed or was lost."""
     return ANNOTATION_GANG_SIZE in annotations_of(pod) and exit_code(pod) == EXIT_WITH_ANOTHER
 
 
@@ -169,6 +173,25 @@ def _ends_unused(pod: Mapping[str, Any]) -> bool:
     containers = pod["spec"].get("containers") or ()
     names = {variable["name"] for one in containers for variable in one.get("env") or ()}
     return not names.isdisjoint((ENV_IDLE, ENV_TERMINAL))
+
+
+def waited_in_vain(pod: Mapping[str, Any]) -> bool:
+    """Whether the pod's launcher ended it, since another of its run was never there."""
+    return ANNOTATION_GANG_SIZE in annotations_of(pod) and exit_code(pod) == EXIT_MISSING
+
+
+def missing_text(job: Mapping[str, Any], last: Iterable[Mapping[str, Any]]) -> str:
+    """Which ranks weren't there: their pods are gone, and those that waited for them aren't."""
+    there = {annotations_of(pod).get(ANNOTATION_COMPLETION_INDEX) for pod in last if _has_waited(pod)}
+    missing = [str(rank) for rank in range(int(job["spec"]["completions"])) if str(rank) not in there]
+    # Without the first one the others don't know one another.
+    ranks = missing[:1] if missing[:1] == ["0"] else missing
+    are = "ranks {} weren't" if len(ranks) > 1 else "rank {} wasn't"
+    return are.format(", ".join(ranks)) + " there in time, and the others gave their place back"
+
+
+def _has_waited(pod: Mapping[str, Any]) -> bool:
+    return waited_in_vain(pod) or ended_with_another(pod)
 
 
 def _failed_init(pod: Mapping[str, Any]) -> tuple[str, int] | None:

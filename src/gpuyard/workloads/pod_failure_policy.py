@@ -16,11 +16,15 @@ from gpuyard.kube.pods import container_statuses
 MAX_REFUSALS = 6
 
 _DISRUPTED = {"action": "Ignore", "onPodConditions": [{"type": "DisruptionTarget", "status": "True"}]}
-#: The launcher's exit code where another pod of the run failed, was lost or never came.
-EXIT_WITH_ANOTHER = 193
+#: The launcher's exit codes where another pod of the run failed or was lost, and where one never came.
+EXIT_WITH_ANOTHER, EXIT_MISSING = 193, 195
 #: The launcher's exit code where nobody used the run any more.
 EXIT_UNUSED = 194
 _ENDED_WITH_ANOTHER = {"action": "Ignore", "onExitCodes": {"operator": "In", "values": [EXIT_WITH_ANOTHER]}}
+_MISSING = {
+    "action": "FailJob",
+    "onExitCodes": {"operator": "In", "values": [EXIT_MISSING]},
+}
 _ENDED_BADLY = {"onExitCodes": {"operator": "NotIn", "values": [0]}}
 #: A kubelet sets it, one way or the other, on each pod that it takes on, and on none that it refuses.
 _TAKEN_ON = {
@@ -66,9 +70,10 @@ def retry_fields(
     instead, so that in a run without retries nothing else counts towards the limit. With retries the limit
     has to count what ran, and a refusal with it. So it is in a queue, too, which suspends a Job to give its
     place away: that counts no failures, but rules would look at the pods that it ends. Of several pods the
-    one counts that failed, and not those that its end has ended. Tasks of a sweep fail each for itself.
+    one counts that failed, and not those that its end has ended; pods that waited in vain for another would
+    do so again. Tasks of a sweep fail each for itself.
     """
-    rules: list[dict[str, Any]] = [_DISRUPTED, *([_ENDED_WITH_ANOTHER] if is_gang else [])]
+    rules: list[dict[str, Any]] = [_DISRUPTED, *([_ENDED_WITH_ANOTHER, _MISSING] if is_gang else [])]
     limit = "backoffLimitPerIndex" if by_index else "backoffLimit"
     ends = PodFailureAction.FAIL_INDEX if by_index else PodFailureAction.FAIL_JOB
     if not retries and not is_queued:

@@ -27,6 +27,7 @@ from gpuyard.workloads.outcome import (
     ended_with_another,
     exit_code,
     is_stopped,
+    missing_text,
     why_failed,
 )
 from gpuyard.workloads.pod_failure_policy import is_over
@@ -277,7 +278,10 @@ def _failed(job: Mapping[str, Any], last: Sequence[Mapping[str, Any]]) -> PodVer
     failed = _first_failed(last)
     if failed is None:
         return PodVerdict(State.FAILED, Reason.JOB_FAILED, str(condition.get("message", "")))
-    return PodVerdict(State.FAILED, *why_failed(failed), failed)
+    reason, message = why_failed(failed)
+    if reason is Reason.RANK_MISSING:
+        return PodVerdict(State.FAILED, reason, missing_text(job, last))
+    return PodVerdict(State.FAILED, reason, message, failed)
 
 
 def _tasks(job: Mapping[str, Any]) -> Tasks | None:

@@ -7,7 +7,7 @@ import pytest
 
 from gpuyard.kube.references import expand_references
 from gpuyard.workloads.gang import environment, subdomain, with_torchrun
-from gpuyard.workloads.pod_failure_policy import EXIT_WITH_ANOTHER, retry_fields
+from gpuyard.workloads.pod_failure_policy import EXIT_MISSING, EXIT_WITH_ANOTHER, retry_fields
 from gpuyard.workloads.render import render
 from gpuyard.workloads.resolved_run import ResolvedRun, Script
 from gpuyard.workloads.spec.gpu_request import GpuRequest
@@ -92,3 +92,4 @@ def test_only_the_pod_that_failed_counts(retries: int) -> None:
         "action": "Ignore",
         "onExitCodes": {"operator": "In", "values": [EXIT_WITH_ANOTHER]},
     }
+    assert rules[2] == {"action": "FailJob", "onExitCodes": {"operator": "In", "values": [EXIT_MISSING]}}

@@ -108,6 +108,9 @@ CASES = {
         "failed", "EndedWithAnother", 193),
     "nobody used it": (
         job(("Failed", "PodFailurePolicy")), [with_idle(failed(194))], "failed", "Unused", 194),
+    "another was never there": (
+        job(("Failed", "PodFailurePolicy"), completions=2), [of_gang(failed(195, index=0))],
+        "failed", "RankMissing", 195),
     "suspended": (job(suspend=True), [], "pending", "Suspended", None),
     "new pod": (job(), [pod(node=None)], "pending", "WaitingForScheduler", None),
     "unschedulable": (
@@ -440,6 +443,15 @@ def test_the_rank_that_failed_is_named_and_not_those_that_ended_with_it() -> Non
     state = run_state(job(("Failed", "PodFailurePolicy"), completions=2), [ended, first])
     assert (state.reason, state.exit_code) == (Reason.EXIT_CODE, 7)
     assert state.message == "rank 1 (pod p-12:00:01-1 on node node-a): exited with 7"
+
+
+def test_the_ranks_that_were_missing_are_named() -> None:
+    first, third = of_gang(failed(195, index=0)), of_gang(failed(193, index=2))
+    state = run_state(job(("Failed", "PodFailurePolicy"), completions=4), [first, third])
+    assert (state.reason, state.exit_code) == (Reason.RANK_MISSING, 195)
+    assert state.message == "ranks 1, 3 weren't there in time, and the others gave their place back"
+    state = run_state(job(("Failed", "PodFailurePolicy"), completions=4), [of_gang(failed(195, index=2))])
+    assert state.message == "rank 0 wasn't there in time, and the others gave their place back"
 
 
 def test_a_program_s_own_193_is_its_own() -> None:
