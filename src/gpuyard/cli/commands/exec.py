@@ -34,7 +34,8 @@ def command(
 ) -> None:
     """Run a command inside a run, beside its own process.
 
-    It has a terminal where standard input and output are one, and standard input in any case.
+    It has a terminal where standard input and output are one, and standard input in any case. Clusters serve
+    it; a yard doesn't yet.
     """
     import sys
 
