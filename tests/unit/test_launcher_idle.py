@@ -152,7 +152,9 @@ def test_a_stop_hangs_a_shell_up(info: Path, terminal: tuple[int, int]) -> None:
     termios.tcsetwinsize(theirs, (40, 120))
     # As an interactive shell, it ignores SIGTERM.
     waits = "trap '' TERM; trap 'exit 5' HUP; echo up; while :; do sleep 0.05; done"
-    with start(info, "sh", "-c", waits, stdin=theirs, GPUYARD_TERMINAL="1") as process:
+    # Who runs the tests may ignore it (nohup), and a shell traps nothing that was ignored before.
+    by_env = ("env", "--default-signal=HUP", "sh", "-c", waits)
+    with start(info, *by_env, stdin=theirs, GPUYARD_TERMINAL="1") as process:
         until(lambda: os.read(ours, 100), "the shell is up", lambda output: b"up" in output)
         process.send_signal(signal.SIGTERM)
         assert process.wait() == 5
