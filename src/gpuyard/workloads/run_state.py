@@ -327,11 +327,14 @@ def failed_pod(pods: Iterable[Mapping[str, Any]]) -> Mapping[str, Any] | None:
 
 def _first_failed(pods: Sequence[Mapping[str, Any]]) -> Mapping[str, Any] | None:
     """The pod that failed first: the others of a distributed run usually fail because of it, and those that
-    their launcher ended for it say so."""
-    failed = [pod for pod in pods if pod.get("status", {}).get("phase") == "Failed"]
-    return min(
-        failed, key=lambda pod: (ended_with_another(pod), _pod_finished_text(pod) or "~"), default=None
-    )
+    their launcher ended for it say so. Of the same second are those that the Job deletes because of it."""
+
+    def order(pod: Mapping[str, Any]) -> tuple[bool, str, bool]:
+        is_deleted = bool(pod["metadata"].get("deletionTimestamp"))
+        return ended_with_another(pod), _pod_finished_text(pod) or "~", is_deleted
+
+    failed = (pod for pod in pods if pod.get("status", {}).get("phase") == "Failed")
+    return min(failed, key=order, default=None)
 
 
 def _attempts(pods: Sequence[Mapping[str, Any]]) -> list[list[Mapping[str, Any]]]:

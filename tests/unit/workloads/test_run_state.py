@@ -445,6 +445,14 @@ def test_the_rank_that_failed_is_named_and_not_those_that_ended_with_it() -> Non
     assert state.message == "rank 1 (pod p-12:00:01-1 on node node-a): exited with 7"
 
 
+def test_a_pod_that_the_job_deletes_in_the_second_in_which_it_fails_is_not_what_failed() -> None:
+    deleted = of_gang(failed(143, "12:10:00", index=0))
+    deleted["metadata"]["deletionTimestamp"] = "2026-01-31T12:10:30Z"
+    first = of_gang(failed(7, "12:10:00", index=1))
+    state = run_state(job(("Failed", "PodFailurePolicy"), completions=2), [deleted, first])
+    assert (state.reason, state.exit_code) == (Reason.EXIT_CODE, 7)
+
+
 def test_the_ranks_that_were_missing_are_named() -> None:
     first, third = of_gang(failed(195, index=0)), of_gang(failed(193, index=2))
     state = run_state(job(("Failed", "PodFailurePolicy"), completions=4), [first, third])

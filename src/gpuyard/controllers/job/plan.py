@@ -21,6 +21,9 @@ from gpuyard.kube.ages import Age
 
 #: Source: job_controller.go MaxJobPodFailureBackOff.
 _MAX_BACKOFF_S = 360.0
+#: The pod that a gang fails with ends 2 s after the others, and times of ends are whole seconds: a new
+#: attempt that began between them would take the place of the others' logs. Kubernetes waits longer still.
+_LEAST_GANG_BACKOFF_S = 5.0
 #: Pods made or deleted in one go, so that a big Job doesn't hold up the others.
 _MAX_AT_ONCE = 500
 
@@ -65,7 +68,7 @@ def plan(
         return JobPlan()
     if job.limit_per_index is not None:
         return _plan_indexes(job, pods, holding, missing, age, backoff_s)
-    wait_s = _backoff_left_s(pods, age, backoff_s)
+    wait_s = _backoff_left_s(pods, age, backoff_s, least_s=_LEAST_GANG_BACKOFF_S if job.is_gang else 0.0)
     if wait_s > 0:
         return JobPlan(wait_s=wait_s)
     if not job.indexed:
@@ -140,7 +143,7 @@ def _progress(pod: PodView) -> tuple[bool, bool, bool, list[int], str]:
     return pod.scheduled, pod.phase == "Running", pod.ready, age, pod.key.name
 
 
-def _backoff_left_s(pods: Sequence[PodView], age: Age, backoff_s: float) -> float:
+def _backoff_left_s(pods: Sequence[PodView], age: Age, backoff_s: float, least_s: float) -> float:
     """The delay doubles with each pod that failed since the last success; deleted pods don't count.
 
     It is read off the pods, which stay until their Job goes, and so survives a restart.
@@ -153,7 +156,7 @@ def _backoff_left_s(pods: Sequence[PodView], age: Age, backoff_s: float) -> floa
     failures = [ages[at] for at, phase in ends if phase == "Failed" and ages[at] < last_success_s]
     if not failures:
         return 0.0
-    return _delay_s(len(failures), backoff_s) - min(failures)
+    return max(_delay_s(len(failures), backoff_s), least_s) - min(failures)
 
 
 def _delay_s(failures: int, backoff_s: float) -> float:

@@ -16,6 +16,7 @@ from gpuyard.kube.pods import container_statuses, is_terminal
 from gpuyard.kube.timestamps import parse_time
 from gpuyard.kube.wellknown import (
     ANNOTATION_COMPLETION_INDEX,
+    ANNOTATION_GANG_SIZE,
     ANNOTATION_INDEX_FAILURES,
     ANNOTATION_INDEX_IGNORED,
     FINALIZER_JOB_TRACKING,
@@ -36,6 +37,7 @@ class JobView:
         managed: False when another controller is named in spec.managedBy.
         limit_per_index: failures after which one index has failed; None without a limit for each.
         max_failed_indexes: more of them end the Job.
+        is_gang: its pods start together, and end together.
         succeeded, failed: pods counted for good; `uncounted_*` are uids still to be moved there.
     """
 
@@ -62,6 +64,7 @@ class JobView:
     limit_per_index: int | None = None
     max_failed_indexes: int | None = None
     failed_indexes: str = ""
+    is_gang: bool = False
 
     @property
     def finished_at(self) -> datetime | None:
@@ -141,6 +144,7 @@ class PodView:
 def view_job(manifest: Manifest) -> JobView:
     """Reads a Job."""
     spec, status = manifest["spec"], manifest.get("status") or {}
+    of_pods = (spec["template"].get("metadata") or {}).get("annotations") or {}
     uncounted = status.get("uncountedTerminatedPods") or {}
     parallelism, completions = spec.get("parallelism"), spec.get("completions")
     if parallelism is None and completions is None:
@@ -170,6 +174,7 @@ def view_job(manifest: Manifest) -> JobView:
         limit_per_index=spec.get("backoffLimitPerIndex"),
         max_failed_indexes=spec.get("maxFailedIndexes"),
         failed_indexes=status.get("failedIndexes", ""),
+        is_gang=ANNOTATION_GANG_SIZE in of_pods,
     )
 
 

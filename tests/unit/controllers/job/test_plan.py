@@ -141,6 +141,16 @@ def test_backoff_doubles_with_each_failure(
     assert result.create == ((None,) if wait_s is None else ())
 
 
+@pytest.mark.parametrize(("ages", "wait_s"), [([3], 2.0), ([4, 3], 2.0), ([3, 3, 3, 3], 5.0)])
+def test_a_gang_s_next_attempt_is_not_made_while_the_pod_that_fails_it_is_still_ending(
+    make_job: MakeJob, make_pod: MakePod, ages: list[int], wait_s: float
+) -> None:
+    ended = [NOW - timedelta(seconds=age) for age in ages]
+    pods = [make_pod(f"p{n}", "Failed", finished_at=at) for n, at in enumerate(ended)]
+    result = plan(make_job(is_gang=True, backoff_limit=99), pods, None, age, 1)
+    assert (result.wait_s, result.create) == (wait_s, ())
+
+
 def test_a_success_ends_the_backoff(make_job: MakeJob, make_pod: MakePod) -> None:
     pods = [
         make_pod("a", "Failed", finished_at=NOW - timedelta(seconds=9)),
