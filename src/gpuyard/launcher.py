@@ -138,12 +138,16 @@ def stay(run: "Any", gang: "Any" = None, grace: "Any" = None, unused: "Any" = No
     # A shell at a terminal ignores the first.
     stops = (signal.SIGTERM, signal.SIGHUP)[: 2 if unused is not None and unused.has_terminal else 1]
     ended = _reap()
+
+    def end() -> None:
+        _end_command(command, passed, grace, stops)
+
     if gang is not None:
-        gang.watch(lambda: _end_command(command, passed, grace, stops), passed)
+        gang.watch(end, passed)
     if grace is not None:
         grace.watch()
     if unused is not None:
-        unused.watch(lambda: _end_command(command, passed, grace, stops))
+        unused.watch(end)
     while command not in ended:
         got = signal.sigwaitinfo(taken)
         if got.si_signo != signal.SIGCHLD:

@@ -95,8 +95,8 @@ class Idleness:
 
     def __init__(self, limit_s: float, say: "Any") -> None:
         self._limit_s, self._say = limit_s, say
-        #: Seconds of GPUs that were held, measured and busy when they were last busy.
-        self._held_s = self._measured_s = self._busy_s = 0.0
+        #: Seconds of GPUs that were measured and busy when they were last busy.
+        self._measured_s = self._busy_s = 0.0
         self._has_warned = False
 
     def is_over(self, use: str) -> bool:
@@ -115,7 +115,7 @@ class Idleness:
         except (AttributeError, KeyError, TypeError, ValueError):
             return False
         if busy - self._busy_s > _BUSY * (measured - self._measured_s):
-            self._held_s, self._measured_s, self._busy_s = held, measured, busy
+            self._measured_s, self._busy_s = measured, busy
             self._has_warned = False
             return False
         idle_s = (measured - self._measured_s) / max(gpus, 1)

@@ -56,10 +56,6 @@ class RuntimeFolder:
         if not path.exists():  # A process that is to make it is still starting.
             self._due[path] = asyncio.get_running_loop().time() + _AGAIN_S
 
-    def release(self, path: Path) -> None:
-        """Lets this file be gone from now on."""
-        self._held.pop(path, None)
-
     async def keep(self) -> None:
         """Looks once a second, until cancelled."""
         while True:
@@ -76,7 +72,7 @@ class RuntimeFolder:
             os.close(self._descriptor)
             self._lock()
         now = asyncio.get_running_loop().time()
-        for path, make in list(self._held.items()):
+        for path, make in self._held.items():
             if path.exists():
                 self._due.pop(path, None)
             elif now >= self._due.get(path, 0.0):
