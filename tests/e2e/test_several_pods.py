@@ -48,14 +48,28 @@ def test_the_rank_that_failed_is_named_and_the_others_end(target: Shell) -> None
     assert last.endswith("): exited with 7")
 
 
+#: The barrier is for the handlers: a rank that is ended before it has one can't say anything.
 LAST_WORDS = """
-import os, signal, sys, time
+import os, signal, socket, sys, time
 def told(*_):
     print("last words of", os.environ["RANK"], flush=True)
     time.sleep(0.5)
     sys.exit(0)
 signal.signal(signal.SIGTERM, told)
 print("up", flush=True)
+place = os.environ["MASTER_ADDR"], int(os.environ["MASTER_PORT"])
+if os.environ["RANK"] == "0":
+    with socket.create_server(place) as server:
+        others = [server.accept()[0] for _ in range(int(os.environ["WORLD_SIZE"]) - 1)]
+    for other in others: other.send(b"!")
+else:
+    while True:
+        try:
+            first = socket.create_connection(place)
+            break
+        except OSError:
+            time.sleep(0.1)
+    first.recv(1)
 while os.environ["RANK"] != os.environ.get("FAILS"): time.sleep(0.1)
 sys.exit(7)
 """

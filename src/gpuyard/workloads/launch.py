@@ -19,7 +19,7 @@ from typing import Any
 
 from gpuyard.kube.objects import Manifest
 from gpuyard.kube.references import escape_references
-from gpuyard.kube.wellknown import ENV_ALLOW_CPU, LABEL_RUN
+from gpuyard.kube.wellknown import ENV_ALLOW_CPU, ENV_GPUS, LABEL_RUN
 from gpuyard.workloads.command import is_python, posix_shell_of, resolve_command
 from gpuyard.workloads.gang import is_gang, with_torchrun
 from gpuyard.workloads.grace import ends_unused, wants_launcher
@@ -122,7 +122,7 @@ def _mounted(run: ResolvedRun, command: Sequence[str]) -> Launch:
     needed = {
         _LAUNCHER_KEY: True,
         _GANG_KEY: is_gang(run.spec),
-        _GPUS_KEY: bool(run.spec.gpus.count),
+        _GPUS_KEY: bool(run.spec.gpus.count) or ENV_GPUS in run.spec.env,
         _GRACE_KEY: wants_launcher(run.spec),
         _IDLE_KEY: ends_unused(run.spec),
         _SWEEP_KEY: run.spec.sweep is not None,
