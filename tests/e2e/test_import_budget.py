@@ -34,7 +34,7 @@ LOOK = frozenset(
 BUDGETS = {
     ("ps",): (43, set()),
     ("logs", "one"): (52, set()),
-    ("show", "one"): (52, set()),
+    ("show", "one"): (53, set()),
     ("stop", "one"): (44, set()),
     # click looks among long options first for what `-d` may be.
     ("run", "-d", "--", "/bin/true"): (87, {"difflib"}),

@@ -164,3 +164,17 @@ def test_only_those_that_run(target: Shell) -> None:
     target.background("going", "--", "sleep", "600")
     assert [run["name"] for run in target.json("ps", "--running")] == ["going"]
     assert "--all" in target.ok("ps", "--help")
+
+
+def test_events_of_a_run_come_as_they_happen(target: Shell) -> None:
+    target.background("one", "--", "sh", "-c", target.waiting)
+    watching = target.start("events", "-w", "on")
+    watching.wait_for("Pod/one-")
+    target.open_gate("one")
+    watching.wait_for("Completed")
+    found = target.json("events", "@")
+    assert [one["last_seen"] for one in found] == sorted(one["last_seen"] for one in found)
+    assert {one["object"].rpartition("-")[0] for one in found} == {"", "Pod/one"}
+    header, *rows = target.ok("events", "one").splitlines()
+    assert header.split() == ["TIME", "TYPE", "REASON", "OBJECT", "MESSAGE"]
+    assert any("SuccessfulCreate" in row and "Job/one" in row for row in rows)

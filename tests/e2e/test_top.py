@@ -111,6 +111,16 @@ def test_in_a_pipe_it_ends(yard: Yard) -> None:
     assert [(node["gpu_count"], node["simulated"]) for node in found["nodes"]] == [(8, True)]
 
 
+def test_of_one_run_there_are_its_own_gpus_by_rank(yard: Yard) -> None:
+    yard.background("two", "--nodes", "2", "--gpus", "1", "--", "sh", "-c", yard.waiting)
+    until(lambda: yard.ok("top", "tw"), "all have their GPUs", lambda said: "two rank 1" in said)
+    assert yard.ok("top", "tw").splitlines()[0].endswith("2 GPUs (simulated), 2 held")
+    assert [(load["rank"], load["gpus"]) for load in yard.json("top", "@")["runs"]] == [(0, 1), (1, 1)]
+    yard.open_gate("two")
+    yard.ok("wait", "two")
+    assert "gpuyard show two" in yard.refused(1, "top", "two")
+
+
 def test_a_node_is_named_as_a_command_is(yard: Yard) -> None:
     name = yard.status()["node"]
     for arguments in (("node",), ("node", name), ("node", "show", name)):

@@ -23,6 +23,7 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "logs": ("Runs", "Print a run's output."),
     "show": ("Runs", "Show everything known about one run."),
     "explain": ("Runs", "Say what a run waits for, and what would let it go."),
+    "events": ("Runs", "Show what Kubernetes did with a run: events of its Job, pods and claims."),
     "exec": ("Runs", "Run a command inside a run, in a terminal where yours is one."),
     "wait": ("Runs", "Wait until runs have ended; the exit code is theirs."),
     "stop": ("Runs", "Stop a run; its logs and exit code stay."),

@@ -26,6 +26,7 @@ from gpuyard.runs.attempts import (
 )
 from gpuyard.runs.explaining.diagnosis import diagnose_run
 from gpuyard.runs.gpu_use import run_use
+from gpuyard.runs.object_events import event_json, in_order, telling_events
 from gpuyard.runs.run import Run, find_meant_run, gpu_models, has_ranks, rank_of_name
 from gpuyard.runs.target import Target
 from gpuyard.workloads.command import is_python
@@ -33,10 +34,6 @@ from gpuyard.workloads.outcome import why_failed
 
 if TYPE_CHECKING:
     from gpuyard.explain.output.diagnosis import Diagnosis
-
-
-#: Events of a Job's controller that gives up.
-_GIVEN_UP = ("BackoffLimitExceeded", "PodFailurePolicy")
 
 
 @dataclass(frozen=True)
@@ -191,7 +188,7 @@ class Description:
             "resources": self.container.get("resources") or {},
             "gpu_use": self.use.summary() if self.use else None,
             "attempts": [attempt.to_json() for attempt in self.attempts],
-            "events": [_event_json(event) for event in self.events],
+            "events": [event_json(event) for event in self.events],
             "diagnoses": [diagnosis.to_json() for diagnosis in self.diagnoses],
         }
 
@@ -228,41 +225,11 @@ async def _events(target: Target, run: Run) -> list[Manifest]:
     return [event for one in lists for event in one.items]
 
 
-def telling_events(run: Run, events: Sequence[Manifest]) -> list[Manifest]:
-    """Without the one that misleads: a run is stopped by allowing it no more attempts, and then its Job's
-    controller warns that it gave up."""
-    if run.state.state != "stopped":
-        return list(events)
-    return [event for event in events if event.get("reason") not in _GIVEN_UP]
-
-
-def in_order(events: Sequence[Manifest]) -> list[Manifest]:
-    """By time, and within one second in the order in which they were written."""
-
-    def key(event: Manifest) -> tuple[str, int]:
-        version = str(event["metadata"].get("resourceVersion", ""))
-        moment = str(event.get("lastTimestamp") or event.get("eventTime") or "")
-        return moment, int(version) if version.isdecimal() else 0
-
-    return sorted(events, key=key)
-
-
 def _failure(pod: Manifest) -> dict[str, Any]:
     if pod.get("status", {}).get("phase") != "Failed":
         return {}
     reason, message = why_failed(pod)
     return {"reason": str(reason), "message": message}
-
-
-def _event_json(event: Manifest) -> dict[str, Any]:
-    return {
-        "last_seen": event.get("lastTimestamp") or event.get("eventTime"),
-        "type": event.get("type"),
-        "reason": event.get("reason"),
-        "message": event.get("message"),
-        "count": event.get("count", 1),
-        "object": f"{event['involvedObject'].get('kind', '')}/{event['involvedObject'].get('name', '')}",
-    }
 
 
 def _split(text: str | None) -> tuple[str, ...]:

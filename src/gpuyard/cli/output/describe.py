@@ -15,6 +15,7 @@ from gpuyard.gpus.use import GpuUse
 from gpuyard.kube.objects import Manifest
 from gpuyard.kube.timestamps import parse_time
 from gpuyard.runs.description import Attempt, Description
+from gpuyard.runs.object_events import last_seen
 from gpuyard.runs.run import state_and_reason
 from gpuyard.workloads.run_state import RunState
 
@@ -120,8 +121,7 @@ def device_texts(attempt: Attempt, models: Mapping[str, str]) -> list[str]:
 
 
 def _last_seen(event: Manifest) -> datetime | None:
-    text = event.get("lastTimestamp") or event.get("eventTime")
-    return parse_time(text) if text else None
+    return parse_time(text) if (text := last_seen(event)) else None
 
 
 def _ago(moment: datetime | None, now: datetime) -> str:

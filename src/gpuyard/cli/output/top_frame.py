@@ -120,5 +120,5 @@ def _summary(fleet: Fleet) -> list[str]:
 def _notes(fleet: Fleet) -> list[str]:
     """What no table has room for."""
     if not fleet.nodes:
-        return ["No node has GPUs."]
+        return ["No GPUs.", *([fleet.partial] if fleet.partial else [])]
     return [fleet.partial] if fleet.partial else []

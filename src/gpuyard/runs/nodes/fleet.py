@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator, Callable, Collection, Iterable
 from contextlib import asynccontextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from gpuyard import errors
@@ -19,6 +19,7 @@ from gpuyard.kube.wellknown import LABEL_GPU_COUNT, LABEL_GPU_MODEL, LABEL_GPU_P
 from gpuyard.runs.nodes.agent_metrics import AgentMetrics, NodeMetrics
 from gpuyard.runs.nodes.gpu_metrics import gpus_of
 from gpuyard.runs.nodes.gpu_node import GpuNode, GpuUser, RunLoad, run_loads
+from gpuyard.runs.run import Run, has_ranks, rank_of_name
 from gpuyard.runs.target import Target
 from gpuyard.tenancy.names import AGENT_LABELS, NAMESPACE, SELECTOR
 
@@ -57,6 +58,28 @@ class Fleet:
             _node(node, on_node.get(name, ()), metrics(name)) for name, node in sorted(names.items())
         )
         return cls(found, tuple(run_loads(found)), partial)
+
+    def of_run(self, run: Run) -> Fleet:
+        """The GPUs that one run has, and who else is on them; of several pods each rank by itself."""
+        ranked = has_ranks(run)
+
+        def is_own(user: GpuUser) -> bool:
+            return (user.namespace, user.run) == (run.job["metadata"]["namespace"], run.name)
+
+        def with_rank(user: GpuUser) -> GpuUser:
+            return replace(user, rank=rank_of_name(user.pod)) if ranked and is_own(user) else user
+
+        nodes = []
+        for node in self.nodes:
+            if not any(map(is_own, (*node.users, *(user for gpu in node.gpus for user in gpu.all_users)))):
+                continue
+            gpus = tuple(gpu.with_users(with_rank) for gpu in node.gpus if any(map(is_own, gpu.all_users)))
+            faults = tuple(gpu.fault for gpu in gpus if gpu.fault)
+            count = len(gpus) or node.gpu_count
+            users = tuple(map(with_rank, node.users))
+            nodes.append(replace(node, gpus=gpus, faults=faults, gpu_count=count, users=users))
+        loads = tuple(load for load in run_loads(nodes) if is_own(load.user))
+        return Fleet(tuple(nodes), loads, self.partial)
 
     def to_json(self) -> dict[str, Any]:
         """All of it."""

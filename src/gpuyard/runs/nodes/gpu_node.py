@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import asdict, dataclass, field, replace
 from typing import Any
 
@@ -18,6 +18,7 @@ class GpuUser:
     Attributes:
         run: the run that the pod belongs to; empty for pods of others.
         memory_mib: what its pod's processes have of a GPU that others have, too; None where nobody says.
+        rank: its pod's among those of its run, where one run of several pods is looked at; None elsewhere.
     """
 
     namespace: str
@@ -25,10 +26,13 @@ class GpuUser:
     container: str = ""
     run: str = ""
     memory_mib: float | None = field(default=None, compare=False)
+    rank: int | None = None
 
     @property
     def name(self) -> str:
         """What people call it."""
+        if self.rank is not None:
+            return f"{self.run} rank {self.rank}"
         return self.run or f"{self.namespace}/{self.pod}"
 
 
@@ -145,6 +149,11 @@ class NodeGpu:
         word = "NVLink" if self.fabric == "NVLink" else f"{self.fabric} link"
         return f"{count} {word}{'' if count == 1 else 's'}"
 
+    def with_users(self, changed: Callable[[GpuUser], GpuUser]) -> NodeGpu:
+        """The GPU with other values for its users, and for those of its parts."""
+        parts = tuple(replace(part, users=tuple(map(changed, part.users))) for part in self.parts)
+        return replace(self, users=tuple(map(changed, self.users)), parts=parts)
+
     @property
     def all_users(self) -> tuple[GpuUser, ...]:
         """Of the GPU and of its parts, each once."""
@@ -216,7 +225,8 @@ class RunLoad:
     def to_json(self) -> dict[str, Any]:
         """All fields."""
         named = {"name": self.user.name, "namespace": self.user.namespace, "run": self.user.run or None}
-        counted = {"nodes": list(self.nodes), "gpus": self.gpus, "simulated": self.simulated}
+        counted = {"rank": self.user.rank, "nodes": list(self.nodes), "gpus": self.gpus}
+        counted["simulated"] = self.simulated
         return {**named, **counted, "shared": self.shared, **self.load.to_json()}
 
 

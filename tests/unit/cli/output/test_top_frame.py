@@ -66,4 +66,4 @@ def test_the_summary_counts() -> None:
     lines = top_lines(fleet(2, 2), "node", 120).lines
     assert top_lines(fleet(1, 1), "node", 120).lines[0].endswith(" UTC, 1 GPU, 1 held")
     assert "4 GPUs, 4 held" in lines[0] and lines[1] == "2% busy, 2.0/320 GiB, 402 W"
-    assert top_lines(fleet(0, 0), "node", 80).lines[-1] == "No node has GPUs."
+    assert top_lines(fleet(0, 0), "node", 80).lines[-1] == "No GPUs."

@@ -11,6 +11,7 @@ from gpuyard.runs.nodes import agent_metrics
 from gpuyard.runs.nodes.agent_metrics import AgentMetrics, NodeMetrics
 from gpuyard.runs.nodes.fleet import Fleet, follow_fleet, read_fleet
 from gpuyard.runs.nodes.metrics_text import parse_metrics
+from gpuyard.runs.run import make_run
 from gpuyard.runs.target import Target
 from gpuyard.tenancy.names import AGENT_LABELS, LABELS
 from tests.waiting import until_async
@@ -30,6 +31,34 @@ def test_runs_are_found_by_their_pods() -> None:
         ("team/web", ("a",), 1),
     ]
     assert fleet.to_json()["nodes"][0]["gpus"][0]["users"][0]["run"] == "train"
+
+
+def test_of_one_run_there_are_its_own_gpus_rank_by_rank() -> None:
+    ranks = [pod(f"train-{n}-x", name, {"gpuyard.io/run": "train"}) for n, name in enumerate("ab")]
+    web = pod("web", "a", namespace="team")
+    metadata = {
+        "name": "train",
+        "namespace": "default",
+        "uid": "1",
+        "creationTimestamp": "2026-01-31T12:00:00Z",
+    }
+    spec = {"completionMode": "Indexed", "completions": 2, "template": {"spec": ranks[0]["spec"]}}
+    run = make_run({"metadata": {**metadata, "labels": {}}, "spec": spec, "status": {}}, [])
+
+    def metrics(name: str) -> NodeMetrics:
+        said = METRICS.replace("train-0-x", f"train-{'ab'.index(name)}-x") if name in "ab" else METRICS
+        return NodeMetrics(tuple(parse_metrics(said)), "")
+
+    fleet = Fleet.of([node("a"), node("b"), node("c")], [*ranks, web], metrics).of_run(run)
+    assert [(load.user.name, load.nodes, load.gpus) for load in fleet.runs] == [
+        ("train rank 0", ("a",), 1),
+        ("train rank 1", ("b",), 1),
+    ]
+    assert [(found.name, found.gpu_count, [gpu.index for gpu in found.gpus]) for found in fleet.nodes] == [
+        ("a", 1, [0]),
+        ("b", 1, [0]),
+    ]
+    assert fleet.to_json()["runs"][1]["rank"] == 1
 
 
 def test_a_node_without_metrics_still_says_who_is_there() -> None:
