@@ -9,7 +9,6 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from ruamel.yaml import YAML
 
 from gpuyard.local.runtime.podman.host import Podman
 from tests.e2e.conftest import Yard, own_yard, stopped_yard
@@ -33,20 +32,38 @@ def images(podman: Podman, torch_tar: Path, tmp_path: Path) -> Iterator[TorchIma
     subprocess.run(["podman", "rmi", "--force", "--ignore", images.train], capture_output=True, check=True)
 
 
-def test_the_job_trains_on_a_yard_unchanged_but_for_its_volume(own_yard: Yard, images: TorchImages) -> None:
+_CLAIM = """
+apiVersion: v1
+kind: PersistentVolumeClaim
+metadata:
+  name: imagenet-pvc
+spec:
+  accessModes: [ReadWriteOnce]
+  resources:
+    requests:
+      storage: 1Gi
+"""
+
+
+def test_the_job_trains_on_a_yard_unchanged(own_yard: Yard, images: TorchImages) -> None:
     if shutil.which("kubectl") is None:
         pytest.skip("needs kubectl")
-    job = YAML(typ="safe").load(images.manifest("train-job.yaml"))
-    del job["spec"]["template"]["spec"]["volumes"]
-    del job["spec"]["template"]["spec"]["containers"][0]["volumeMounts"]
-    file = own_yard.script("train-job.json", json.dumps(job))
-    own_yard.kubectl("apply", "-f", str(file))
+    own_yard.kubectl("apply", "-f", str(own_yard.script("job.yaml", images.manifest("train-job.yaml"))))
+    told = until(
+        lambda: own_yard.kubectl("describe", "pod", f"-l=job-name={_NAME}"),
+        "its pod waits for its claim",
+        lambda told: "persistentvolumeclaim" in told,
+    )
+    assert 'persistentvolumeclaim "imagenet-pvc" not found' in told
+    own_yard.kubectl("apply", "-f", str(own_yard.script("claim.yaml", _CLAIM)))
 
     def phase() -> str:
         return own_yard.kubectl("get", "pods", f"-l=job-name={_NAME}", "-o=jsonpath={.items[*].status.phase}")
 
     phases = ("Running", "Succeeded", "Failed")
     until(phase, "the image is pulled", lambda phase: phase in phases, timeout_s=300)
+    [claim] = json.loads(own_yard.ok("volume", "ls", "-o", "json"))
+    assert (claim["name"], claim["state"], claim["used_by"]) == ("imagenet-pvc", "bound", [f"job/{_NAME}"])
     log = own_yard.kubectl("logs", "-f", f"job/{_NAME}")
     own_yard.kubectl("wait", "--for=condition=Complete", f"job/{_NAME}", "--timeout=50s")
     for rank in range(2):

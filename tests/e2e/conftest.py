@@ -201,6 +201,11 @@ def target(yard: Yard) -> Shell:
 
 
 @pytest.fixture
+def storage(yard: Yard) -> None:
+    """Claims of a yard get their volumes by themselves."""
+
+
+@pytest.fixture
 def stopped_yard() -> Iterator[Yard]:
     """A yard of the test's own that was never started."""
     with make_yard() as yard:

@@ -5,6 +5,8 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
+import pytest
+
 from .conftest import Yard
 from .shell import Shell
 
@@ -15,6 +17,7 @@ volumes:
 """
 
 
+@pytest.mark.usefixtures("storage")
 def test_a_claim_is_made_kept_over_runs_and_removed(target: Shell) -> None:
     target.script("spec.yaml", SPEC)
     first = target.call("run", "-f", "spec.yaml", "-n", "first")
@@ -40,10 +43,15 @@ def test_a_claim_is_made_kept_over_runs_and_removed(target: Shell) -> None:
     assert refused.code == 2
     assert "claim results is used by holds" in refused.err
     target.ok("stop", "holds", "--grace", "0s") if isinstance(target, Yard) else target.ok("stop", "holds")
+    held = target.call("volume", "rm", "results")
+    assert held.code == 2
+    assert "claim results is held by holds, second, third, which ended and weren't removed" in held.err
+    target.ok("rm", "holds", "second", "third")
     assert target.ok("volume", "rm", "results") == "Removed results.\n"
     assert json.loads(target.ok("volume", "ls", "-o", "json")) == []
 
 
+@pytest.mark.usefixtures("storage")
 def test_what_does_not_fit_is_refused_before_the_submit(target: Shell) -> None:
     missing = target.call("run", "--volume", "/tmp/x=nothing", "--", "true")
     assert missing.code == 2
@@ -51,10 +59,11 @@ def test_what_does_not_fit_is_refused_before_the_submit(target: Shell) -> None:
     assert "size: 10Gi" in missing.err
     target.script("small.yaml", SPEC)
     target.script("large.yaml", SPEC.replace("1Gi", "9Gi"))
-    target.ok("run", "-f", "small.yaml")
+    target.ok("run", "-f", "small.yaml", "-n", "small")
     larger = target.call("run", "-f", "large.yaml")
     assert larger.code == 2
     assert "claim results has 1Gi, and the run asks for 9Gi" in larger.err
+    target.ok("rm", "small")
     target.ok("volume", "rm", "results")
 
 

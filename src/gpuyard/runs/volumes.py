@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from collections import defaultdict
 from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -15,6 +16,7 @@ from gpuyard.kube.objects import (
     PERSISTENT_VOLUMES,
     PODS,
     Manifest,
+    controller_of,
     key_of,
     labels_of,
     uid_of,
@@ -37,7 +39,8 @@ class Claim:
         size: of its volume, else what it asks for.
         folder: of this machine, that the volume is; None elsewhere.
         created_at: as the API has it.
-        used_by: runs that haven't ended, and other pods as `pod/NAME`.
+        used_by: runs that haven't ended, and other Jobs and pods as `job/NAME` and `pod/NAME`.
+        held_by: those that have ended and are still there: until they are removed, the claim can't be.
     """
 
     name: str
@@ -49,14 +52,15 @@ class Claim:
     folder: str | None
     created_at: str
     used_by: tuple[str, ...]
+    held_by: tuple[str, ...]
 
 
 async def list_claims(target: Target) -> list[Claim]:
     """The claims of the target's namespace, by name."""
-    claims, users, folders = await asyncio.gather(
+    claims, (going, ended), folders = await asyncio.gather(
         target.api.list(PERSISTENT_VOLUME_CLAIMS, target.namespace), _users(target), _folders(target)
     )
-    made = [_claim(claim, users, folders) for claim in claims.items]
+    made = [_claim(claim, going, ended, folders) for claim in claims.items]
     return sorted(made, key=lambda claim: claim.name)
 
 
@@ -73,12 +77,20 @@ async def remove_claims(target: Target, names: Sequence[str]) -> AsyncIterator[s
             f"there is no claim {', '.join(missing)} in namespace {target.namespace}",
             remedy=f"`{target.command('volume', 'ls')}` lists them",
         )
-    users = await _users(target)
-    if used := [name for name in names if users.get(name)]:
-        runs = sorted({user for name in used for user in users[name]})
+    going, ended = await _users(target)
+    if used := [name for name in names if name in going]:
+        users = _together(used, going)
         raise errors.UsageError(
-            f"claim {', '.join(used)} is used by {', '.join(runs)}",
+            f"claim {', '.join(used)} is used by {', '.join(users)}",
             remedy="wait for their end, or stop them (`gpuyard stop`), and remove it then",
+        )
+    if held := [name for name in names if name in ended]:
+        users = _together(held, ended)
+        runs = [user for user in users if "/" not in user]
+        command = f": `{target.command('rm', *runs)}`" if runs == users else ""
+        raise errors.UsageError(
+            f"claim {', '.join(held)} is held by {', '.join(users)}, which ended and weren't removed",
+            remedy=f"remove them first{command}",
         )
     for name in dict.fromkeys(names):
         uid = uid_of(found[name])
@@ -101,28 +113,42 @@ async def _gone(target: Target, name: str, uid: str) -> None:
         ) from error
 
 
-async def _users(target: Target) -> Mapping[str, Sequence[str]]:
-    """Who uses each claim: runs whose pods aren't there yet or any more count as long as they go on."""
+_Users = Mapping[str, set[str]]
+
+
+async def _users(target: Target) -> tuple[_Users, _Users]:
+    """Who uses each claim, and who has ended and holds it still. A run counts as long as it goes on, also
+    when its pods aren't there yet or any more."""
     jobs, pods = await asyncio.gather(
         target.api.list(JOBS, target.namespace), target.api.list(PODS, target.namespace)
     )
-    going = [(job, job["spec"]["template"]["spec"]) for job in jobs.items if not _has_ended(job)]
-    going += [(pod, pod["spec"]) for pod in pods.items if not is_terminal(pod)]
-    found: dict[str, dict[str, None]] = {}
-    for manifest, spec in going:
-        for name in claims_of(spec):
-            found.setdefault(name, {})[_user(manifest)] = None
-    return {name: sorted(users) for name, users in found.items()}
+    going: dict[str, set[str]] = defaultdict(set)
+    ended: dict[str, set[str]] = defaultdict(set)
+    names = {uid_of(job): _user(job, "job") for job in jobs.items}
+    for job in jobs.items:
+        if not _has_ended(job):
+            for claim in claims_of(job["spec"]["template"]["spec"]):
+                going[claim].add(names[uid_of(job)])
+    for pod in pods.items:
+        user = names.get((controller_of(pod) or {}).get("uid", "")) or _user(pod, "pod")
+        for claim in claims_of(pod["spec"]):
+            if not is_terminal(pod):
+                going[claim].add(user)
+            elif pod["spec"].get("nodeName"):
+                ended[claim].add(user)
+    return going, ended
+
+
+def _together(names: Sequence[str], users: _Users) -> list[str]:
+    return sorted({user for name in names for user in users[name]})
 
 
 def _has_ended(job: Manifest) -> bool:
     return condition_is_true(job, "Complete") or condition_is_true(job, "Failed")
 
 
-def _user(manifest: Manifest) -> str:
-    name = key_of(manifest).name
-    kind = "job" if "template" in manifest["spec"] else "pod"
-    return labels_of(manifest).get(LABEL_RUN) or f"{kind}/{name}"
+def _user(manifest: Manifest, kind: str) -> str:
+    return labels_of(manifest).get(LABEL_RUN) or f"{kind}/{key_of(manifest).name}"
 
 
 async def _folders(target: Target) -> Mapping[str, str]:
@@ -138,7 +164,7 @@ def _with_folders(volumes: Sequence[Manifest]) -> Iterator[tuple[str, str]]:
         yield key_of(volume).name, volume["spec"]["hostPath"]["path"]
 
 
-def _claim(claim: Manifest, users: Mapping[str, Sequence[str]], folders: Mapping[str, str]) -> Claim:
+def _claim(claim: Manifest, going: _Users, ended: _Users, folders: Mapping[str, str]) -> Claim:
     name, spec = key_of(claim).name, claim["spec"]
     status: Mapping[str, Any] = claim.get("status") or {}
     asked = ((spec.get("resources") or {}).get("requests") or {}).get("storage")
@@ -153,5 +179,6 @@ def _claim(claim: Manifest, users: Mapping[str, Sequence[str]], folders: Mapping
         volume=volume,
         folder=folders.get(volume or ""),
         created_at=claim["metadata"]["creationTimestamp"],
-        used_by=tuple(users.get(name, ())),
+        used_by=tuple(sorted(going.get(name, ()))),
+        held_by=tuple(sorted(ended.get(name, ()))),
     )

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import json
 import secrets
+import tempfile
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -96,3 +99,34 @@ def target(shared_shell: ClusterShell) -> Iterator[ClusterShell]:
     """A shell whose commands go to a namespace without runs."""
     yield shared_shell
     shared_shell.remove_runs()
+
+
+@pytest.fixture
+def storage(gpuyard: Gpuyard) -> Iterator[None]:
+    """Two volumes for claims of up to 1 GiB, of no class, as this cluster provisions none."""
+    with tempfile.TemporaryDirectory(prefix="gy-volumes-", dir="/tmp") as folder:
+        Path(folder).chmod(0o711)
+        made = [_volume(Path(folder, name)) for name in ("one", "two")]
+        manifest = json.dumps({"apiVersion": "v1", "kind": "List", "items": made})
+        gpuyard.cluster.kubectl("create", "-f", "-", stdin=manifest)
+        try:
+            yield
+        finally:
+            names = [volume["metadata"]["name"] for volume in made]
+            gpuyard.cluster.kubectl("delete", "persistentvolume", *names)
+
+
+def _volume(folder: Path) -> dict[str, Any]:
+    folder.mkdir()
+    # Runs there have no rights of root.
+    folder.chmod(0o777)
+    return {
+        "apiVersion": "v1",
+        "kind": "PersistentVolume",
+        "metadata": {"name": f"test-{secrets.token_hex(4)}"},
+        "spec": {
+            "capacity": {"storage": "1Gi"},
+            "accessModes": ["ReadWriteOnce", "ReadOnlyMany"],
+            "hostPath": {"path": str(folder), "type": "Directory"},
+        },
+    }

@@ -17,12 +17,13 @@ from tests.e2e import (
     test_stop_and_rm,
     test_sweep,
     test_time_to_save,
+    test_volumes,
 )
 
 _MODULES = (
     *(test_run, test_environment, test_logs, test_interrupt),
     *(test_stop_and_rm, test_listing, test_explain, test_disruptions, test_several_pods),
-    *(test_sweep, test_time_to_save),
+    *(test_sweep, test_time_to_save, test_volumes),
 )
 
 

@@ -1,7 +1,7 @@
 """Claims and volumes of a yard: who gets which, folders for those that want a new one, and what goes when.
 
     claim made ──▶ a PersistentVolume that suits it, else a new folder ──▶ both Bound
-    claim deleted ─▶ no pod uses it ─▶ claim gone ─▶ its volume Released, or, with policy Delete, removed
+    claim deleted ─▶ no pod names it ─▶ claim gone ─▶ its volume Released, or, with policy Delete, removed
 
 Sources: kubernetes `pkg/controller/volume/persistentvolume`, `pkg/controller/volume/pvcprotection`,
 `pkg/controller/volume/pvprotection`. A folder has no size: what is written counts against the disk.
@@ -33,7 +33,6 @@ from gpuyard.kube.objects import (
     uid_of,
     with_kind,
 )
-from gpuyard.kube.pods import is_terminal
 from gpuyard.kube.quantity import parse_quantity
 from gpuyard.kube.selectors import Selector
 from gpuyard.kube.storage import CLAIM_PROTECTION, PROVISIONED_BY, VOLUME_PROTECTION, claims_of
@@ -108,9 +107,9 @@ class VolumeController:
                 self._claim_queue.add(key)
 
     def _on_pod(self, old: Manifest | None, new: Manifest | None) -> None:
-        if new is not None and not is_terminal(new):
+        if new is not None:
             return
-        pod = new or old or {}
+        pod = old or {}
         for name in claims_of(pod["spec"]):
             self._claim_queue.add(ObjectKey(key_of(pod).namespace, name))
 
@@ -121,7 +120,7 @@ class VolumeController:
         if claim is None:
             return
         if claim["metadata"].get("deletionTimestamp"):
-            if not self._is_used(key):
+            if not self._is_held(key):
                 await self._release(PERSISTENT_VOLUME_CLAIMS, claim, CLAIM_PROTECTION)
             return
         name = claim["spec"].get("volumeName", "")
@@ -229,9 +228,12 @@ class VolumeController:
         named = with_kind(PERSISTENT_VOLUME_CLAIMS, claim)
         await self._events.record(named, "Normal", "ProvisioningSucceeded", said)
 
-    def _is_used(self, key: ObjectKey) -> bool:
+    def _is_held(self, key: ObjectKey) -> bool:
+        # Also by a pod that has ended, until it is removed.
         return any(
-            key.namespace == pod_key.namespace and not is_terminal(pod) and key.name in claims_of(pod["spec"])
+            key.namespace == pod_key.namespace
+            and pod["spec"].get("nodeName")
+            and key.name in claims_of(pod["spec"])
             for pod_key, pod in self._pods.objects.items()
         )
 

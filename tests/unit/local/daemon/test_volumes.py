@@ -112,7 +112,7 @@ async def test_a_claim_gets_a_folder_that_goes_with_it(api: ObjectApi, tmp_path:
     assert list(folders.iterdir()) == []
 
 
-async def test_a_claim_in_use_stays_until_its_pod_has_ended(api: ObjectApi, tmp_path: Path) -> None:
+async def test_a_claim_stays_until_its_pod_is_removed(api: ObjectApi, tmp_path: Path) -> None:
     await api.bootstrap()
     async with controlling(api, tmp_path):
         await claim(api)
@@ -124,6 +124,10 @@ async def test_a_claim_in_use_stays_until_its_pod_has_ended(api: ObjectApi, tmp_
         # Whatever came before that was handled.
         assert (await api.get(PERSISTENT_VOLUME_CLAIMS, "c", "default"))["metadata"]["deletionTimestamp"]
         await api.patch(PODS, "p", {"status": {"phase": "Succeeded"}}, "default", subresource="status")
+        await claim(api, "last")
+        await in_phase(api, PERSISTENT_VOLUME_CLAIMS, "last", "Bound")
+        assert (await api.get(PERSISTENT_VOLUME_CLAIMS, "c", "default"))["metadata"]["deletionTimestamp"]
+        await api.delete(PODS, "p", "default", grace_period_s=0)
         await gone(api, PERSISTENT_VOLUME_CLAIMS, "c")
 
 
