@@ -1,11 +1,11 @@
 """Where a reader of a container's log stands, so that a log which comes in several streams comes whole.
 
-A yard's logs carry no times: it says of each piece at which byte of which start's log it stands, so that what
-it no longer keeps shows as a gap. A cluster says
-nothing of the kind, and its nodes rotate logs, so that counting bytes would skip lines that were never
-printed; there each line is asked for with its time, and a stream that broke off is taken up again a little
-before its end. Times are to the nanosecond, and what comes twice is told by the order of times, not by their
-value: two lines of the same time are two lines.
+A yard says of each piece at which byte of which start's log it stands, so that what it no longer keeps
+shows as a gap, and of which time it is, where that is asked for. A cluster says nothing of the kind, and
+its nodes rotate logs, so that counting bytes would skip lines that were never printed; there each line is
+asked for with its time, and a stream that broke off is taken up again a little before its end. Times are to
+the nanosecond, and what comes twice is told by the order of times, not by their value: two lines of the
+same time are two lines.
 """
 
 from __future__ import annotations
@@ -21,12 +21,14 @@ from typing import Protocol
 #: Headers of a yard: which byte of the log a stream begins with, and of which start of the container.
 LOG_OFFSET = "gpuyard-log-offset"
 LOG_START = "gpuyard-log-start"
-#: Media type of a yard's log in frames: offset (8 bytes) and length (4), big-endian, then so many bytes.
-LOG_FRAMES = "application/vnd.gpuyard.log-frames"
-_FRAME = struct.Struct(">QI")
+#: Media type of a yard's log in frames: offset (8 bytes), microseconds since 1970 (8) and length (4),
+#: big-endian, then so many bytes.
+LOG_FRAMES = "application/vnd.gpuyard.timed-log-frames"
+_FRAME = struct.Struct(">QQI")
+_US_PER_S = 1_000_000
 
 #: As the kubelet writes it: RFC 3339 with nine digits, in the node's own time zone.
-_TIME = rb"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d(?:\.\d+)?(?:Z|[+-]\d\d:\d\d)"
+_TIME = rb"(\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d)(?:\.(\d+))?(Z|[+-]\d\d:\d\d)"
 _LONGEST_TIME = 40
 #: The kubelet's answer, and no error, for a container that has been removed.
 _NO_LOG = b"unable to retrieve container logs for "
@@ -72,9 +74,42 @@ class Gap:
     text: str
 
 
-def frame(offset: int, text: bytes) -> bytes:
-    """A piece of a log as LOG_FRAMES has it; `offset` counts from the beginning of the start's log."""
-    return _FRAME.pack(offset, len(text)) + text
+def frame(offset: int, text: bytes, time_us: int = 0) -> bytes:
+    """A piece of a log as LOG_FRAMES has it.
+
+    Args:
+        offset: from the beginning of the start's log.
+        text: what stands there.
+        time_us: when it was written; 0 where nobody asked.
+    """
+    return _FRAME.pack(offset, time_us, len(text)) + text
+
+
+def dated(text: bytes, time_us: int, *, is_open: bool) -> bytes:
+    """The text with the time before each line that begins in it, as a kubelet writes it.
+
+    Args:
+        text: some of a log.
+        time_us: when it was written.
+        is_open: whether its first line began before.
+    """
+    second, us = divmod(time_us, _US_PER_S)
+    prefix = f"{datetime.fromtimestamp(second, UTC):%Y-%m-%dT%H:%M:%S}.{us:06}000Z ".encode()
+    if not text:
+        return text
+    begun = text[:-1].replace(b"\n", b"\n" + prefix) + text[-1:]
+    return begun if is_open else prefix + begun
+
+
+def line_time_ns(line: bytes) -> tuple[int, int] | None:
+    """The time before a line, in nanoseconds since 1970, and how many bytes it takes; None where none is."""
+    match = re.match(_TIME + rb" ", line[:_LONGEST_TIME])
+    if match is None:
+        return None
+    second, fraction, zone = match.groups()
+    moment = datetime.fromisoformat(second.decode() + ("+00:00" if zone == b"Z" else zone.decode()))
+    ns = int((fraction or b"").ljust(9, b"0")[:9])
+    return int(moment.timestamp()) * 1_000_000_000 + ns, match.end()
 
 
 _WHOLE = LogOptions()
@@ -107,7 +142,7 @@ def log_place(headers: Mapping[str, str], options: LogOptions, *, restarts: bool
 
     Args:
         headers: of an earlier answer of the same server, which say whether it is a yard.
-        options: which part; times of lines are for clusters only.
+        options: which part.
         restarts: whether the container may be started again, with a log of its own each time.
     """
     if "gpuyard-version" in headers:
@@ -135,7 +170,9 @@ class OffsetPlace:
     def query(self) -> LogQuery:
         """See `LogPlace`."""
         wanted = self._options if self._start < 0 else _WHOLE
-        return LogQuery(wanted.tail_lines, since_s=wanted.since_s, accept=LOG_FRAMES)
+        return LogQuery(
+            wanted.tail_lines, self._options.timestamps, since_s=wanted.since_s, accept=LOG_FRAMES
+        )
 
     def begin(self, headers: Mapping[str, str]) -> None:
         """See `LogPlace`."""
@@ -154,28 +191,29 @@ class OffsetPlace:
             return []
         if not self._in_frames:
             offset, self._offset = self._offset, self._offset + len(piece)
-            return self._new(offset, piece)
+            return self._new(offset, piece, 0)
         found: list[bytes | Gap] = []
         data, at = self._held + piece, 0
         while len(data) - at >= _FRAME.size:
-            offset, size = _FRAME.unpack_from(data, at)
+            offset, time_us, size = _FRAME.unpack_from(data, at)
             begin, end = at + _FRAME.size, at + _FRAME.size + size
             if end > len(data):
                 break
-            found += self._new(offset, data[begin:end])
+            found += self._new(offset, data[begin:end], time_us)
             at = end
         self._held = data[at:]
         return found
 
-    def _new(self, offset: int, text: bytes) -> list[bytes | Gap]:
+    def _new(self, offset: int, text: bytes, time_us: int) -> list[bytes | Gap]:
         found: list[bytes | Gap] = []
         if (missing := offset - self._due) > 0:
             if self._is_open:
                 found.append(b"\n")
             found.append(Gap(f"({missing} bytes are missing here: the yard keeps the newest output only)"))
-            self._due = offset
+            self._due, self._is_open = offset, False
         if new := text[self._due - offset :]:
-            found.append(new)
+            dates = self._options.timestamps and self._in_frames
+            found.append(dated(new, time_us, is_open=self._is_open) if dates else new)
             self._due += len(new)
             self._is_open = not new.endswith(b"\n")
         return found

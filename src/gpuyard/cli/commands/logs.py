@@ -6,8 +6,6 @@ import click
 
 from gpuyard.cli.options.shared import Span, run_arguments, target_options
 
-_NO_TIMES = "A yard keeps no times of lines: this is all of each attempt that has printed in that time"
-
 
 @click.command(
     "logs",
@@ -16,7 +14,7 @@ Examples:
   gpuyard logs train-x7k2q
   gpuyard logs -f --tail 20 train-x7k2q    # Ctrl-C detaches; the run goes on
   gpuyard logs -f --rank 0 train-x7k2q    # of several pods the first
-  gpuyard logs --since 10m --timestamps train-x7k2q    # on a cluster
+  gpuyard logs --since 10m --timestamps train-x7k2q
 """,
 )
 @run_arguments(metavar="NAME")
@@ -28,7 +26,7 @@ Examples:
     "since_s",
     type=Span(),
     metavar="TIME",
-    help="Only what is newer, such as 90s or 10m; on a yard, whose lines have no times, whole attempts.",
+    help="Only what is newer, such as 90s or 10m.",
 )
 @click.option(
     "--rank",
@@ -38,7 +36,9 @@ Examples:
     metavar="K",
     help="Of several pods, only this one's, from 0; can be repeated.",
 )
-@click.option("--timestamps", is_flag=True, help="On a cluster: each line with its time.")
+@click.option(
+    "--timestamps", is_flag=True, help="Each line with its time; a yard's are exact to a fifth of a second."
+)
 def command(
     names: tuple[str, ...],
     context: str | None,
@@ -49,19 +49,15 @@ def command(
     timestamps: bool,
     ranks: tuple[int, ...],
 ) -> None:
-    """Print what a run's processes wrote; with several attempts, one after the other.
-
-    A yard keeps no times of lines, only when an attempt printed last.
-    """
+    """Print what a run's processes wrote; with several attempts, one after the other.;
+    without -f, that of several pods in the order of time."""
     import sys
 
     from gpuyard.cli.attachment import attached
     from gpuyard.cli.call import call
     from gpuyard.cli.follow import follow_to_exit, print_logs
-    from gpuyard.cli.output.notices import print_notice
     from gpuyard.client.log_place import LogOptions
     from gpuyard.runs.following.ranks import check_ranks
-    from gpuyard.runs.notices import Notice
     from gpuyard.runs.run import find_meant_run
     from gpuyard.runs.target import Target
 
@@ -71,8 +67,6 @@ def command(
     options = LogOptions(tail, since_s, timestamps)
 
     async def work(target: Target) -> int:
-        if target.is_yard and since_s is not None:
-            print_notice(Notice(_NO_TIMES))
         run = await find_meant_run(target, name, ask_nodes=False)
         check_ranks(run, ranks)
         if not follow:

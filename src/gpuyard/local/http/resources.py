@@ -11,7 +11,7 @@ import orjson
 from gpuyard import errors
 from gpuyard.client.log_place import LOG_FRAMES
 from gpuyard.kube.objects import Manifest, annotations_of
-from gpuyard.kube.timestamps import LONGEST_S
+from gpuyard.kube.timestamps import LONGEST_S, parse_time
 from gpuyard.local.http.answers import Page, Response, Stream, list_body, object_body, success
 from gpuyard.local.http.negotiation import Form, choose_form
 from gpuyard.local.http.paging import Pager
@@ -218,17 +218,20 @@ def parse_log_options(request: Request) -> PodLogOptions:
     Raises:
         BadRequest: a parameter is wrong, or asks for something that the yard doesn't serve.
     """
-    for name in ("sinceTime", "timestamps"):
-        if request.query.get(name) not in (None, "", "false"):
-            raise errors.BadRequest(f"{name} is not served by this yard: its logs carry no times")
     if request.query.get("stream") not in (None, "", "All"):
         raise errors.BadRequest("stream: the yard keeps stdout and stderr in one log; only All is served")
-    since_s = request.number("sinceSeconds")
+    since_s, since = request.number("sinceSeconds"), request.query.get("sinceTime")
+    try:
+        moment = parse_time(since) if since else None
+    except ValueError as error:
+        raise errors.BadRequest(f"query parameter sinceTime: {since!r} is no time of RFC 3339") from error
     return PodLogOptions(
         follow=request.flag("follow"),
         tail_lines=request.number("tailLines"),
         limit_bytes=request.number("limitBytes"),
         since_s=None if since_s is None else min(since_s, LONGEST_S),
+        since=moment,
+        timestamps=request.flag("timestamps"),
         previous=request.flag("previous"),
         in_frames=request.headers.get(b"accept") == LOG_FRAMES.encode(),
     )

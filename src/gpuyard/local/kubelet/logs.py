@@ -8,16 +8,18 @@ from __future__ import annotations
 
 import asyncio
 import errno
+import math
 import os
 from collections.abc import AsyncGenerator, Callable
 from contextlib import suppress
-from datetime import UTC, datetime, timedelta
+from datetime import datetime, timedelta
 from pathlib import Path
 
 from gpuyard import errors
-from gpuyard.client.log_place import frame
+from gpuyard.client.log_place import dated, frame
 from gpuyard.kube.objects import Manifest, uid_of
 from gpuyard.kube.pods import container_statuses
+from gpuyard.local.kubelet.log_times import LogTimes
 from gpuyard.local.kubelet.pod_folders import PodFolder
 from gpuyard.local.objects.pod_logs import Log, PodLogOptions
 from gpuyard.local.runtime import journal as journals
@@ -27,6 +29,9 @@ _PIECE = 64 * 1024
 _POLL_S = 0.02
 _POLL_MAX_S = 0.2
 _BLOCK = 64 * 1024
+#: How exact the times of lines are.
+_LOOK_S = 0.2
+_US_PER_S = 1_000_000
 
 
 class KubeletLogs:
@@ -37,9 +42,28 @@ class KubeletLogs:
         self._clock = clock
         #: Folders of starts that have ended, where the journal couldn't be told.
         self._ended: set[Path] = set()
+        #: Of those that are written to, by their folders.
+        self._times: dict[Path, LogTimes] = {}
+        self._has_some = asyncio.Event()
+
+    async def run(self) -> None:
+        """Dates what is printed, until cancelled."""
+        while await self._has_some.wait():
+            for times in list(self._times.values()):
+                times.look()
+            await asyncio.sleep(_LOOK_S)
+
+    def begin(self, folder: Path) -> None:
+        """Dates what the start in this folder prints from now on."""
+        self._times[folder] = LogTimes(folder)
+        self._has_some.set()
 
     def end(self, folder: Path) -> None:
         """Notes that the start in this folder is over: its journal may lack that, after a full disk."""
+        if times := self._times.pop(folder, None):
+            times.look()
+        if not self._times:
+            self._has_some.clear()
         with suppress(errors.ProcessError):
             if _has_ended(folder):
                 return
@@ -48,6 +72,7 @@ class KubeletLogs:
     async def open_log(self, pod: Manifest, container: str, options: PodLogOptions) -> Log:
         """See `PodLogs.open_log`. A followed log ends with the start that it belongs to."""
         folder = self._choose(pod, container, options.previous)
+        times = await self._times_of(folder, options)
         descriptor: int | None
         try:
             descriptor = open_regular(folder / journals.LOG)
@@ -56,15 +81,22 @@ class KubeletLogs:
         except OSError as error:
             raise errors.InternalError(f"can't read the log in {folder}: {error.strerror}") from error
         try:
-            position = 0 if descriptor is None else self._start(descriptor, options)
+            position = 0 if descriptor is None else self._start(descriptor, options, times)
         except BaseException:
             if descriptor is not None:
                 os.close(descriptor)
             raise
-        pieces = self._read(folder, descriptor, options, position)
+        pieces = self._read(folder, descriptor, options, position, times)
         # Begins it: from now on the descriptor is closed with it, also where nobody reads on.
         await anext(pieces)
         return Log(pieces, position, int(folder.name))
+
+    async def _times_of(self, folder: Path, options: PodLogOptions) -> LogTimes | None:
+        if not options.timestamps and options.since_s is None and options.since is None:
+            return None
+        times = self._times.get(folder) or await asyncio.to_thread(LogTimes, folder)
+        times.look()
+        return times
 
     def _choose(self, pod: Manifest, container: str, previous: bool) -> Path:
         folder = PodFolder(self._pods_dir / uid_of(pod))
@@ -79,7 +111,12 @@ class KubeletLogs:
         return folder.attempt(container, attempts[-2])
 
     async def _read(
-        self, folder: Path, descriptor: int | None, options: PodLogOptions, position: int
+        self,
+        folder: Path,
+        descriptor: int | None,
+        options: PodLogOptions,
+        position: int,
+        times: LogTimes | None,
     ) -> AsyncGenerator[bytes, None]:
         if descriptor is None:
             yield b""
@@ -87,20 +124,25 @@ class KubeletLogs:
         try:
             yield b""
             left, is_open = options.limit_bytes, False
+            dates = times if options.timestamps else None
             pause_s = _POLL_S
             while True:
                 # First whether it has ended, then the rest: nothing that came between is missed.
                 over = not options.follow or folder in self._ended or _has_ended(folder)
-                while piece := _read_piece(descriptor, position, left):
+                if dates:
+                    dates.look()
+                while piece := _read_piece(descriptor, position, left, dates):
                     before, (text, position) = position, piece
                     left = None if left is None else left - len(text)
                     pause_s = _POLL_S
+                    time_us = dates.time_us(position - len(text)) if dates else 0
                     if options.in_frames:
-                        yield frame(position - len(text), text)
+                        yield frame(position - len(text), text, time_us)
                     else:
                         # The rest of a line that was punched out mustn't become part of another.
                         is_cut = is_open and position - len(text) > before
-                        yield b"\n" + text if is_cut else text
+                        shown = dated(text, time_us, is_open=is_open and not is_cut) if dates else text
+                        yield b"\n" + shown if is_cut else shown
                     is_open = not text.endswith(b"\n")
                 if over or left == 0:
                     return
@@ -109,22 +151,29 @@ class KubeletLogs:
         finally:
             os.close(descriptor)
 
-    def _start(self, descriptor: int, options: PodLogOptions) -> int:
+    def _start(self, descriptor: int, options: PodLogOptions, times: LogTimes | None) -> int:
+        position = next_data(descriptor, 0)
+        since = options.since
         if options.since_s is not None:
-            # Lines carry no times: either something of it is that new, or nothing is.
-            written = datetime.fromtimestamp(os.fstat(descriptor).st_mtime, UTC)
-            if self._clock() - written > timedelta(seconds=options.since_s):
-                return os.fstat(descriptor).st_size
+            since = self._clock() - timedelta(seconds=options.since_s)
+        if since is not None and times is not None:
+            first = times.first_since(math.floor(since.timestamp() * _US_PER_S))
+            position = max(position, start_of_line(descriptor, first))
         if options.tail_lines is not None:
-            return start_of_tail(descriptor, options.tail_lines)
-        return next_data(descriptor, 0)
+            position = max(position, start_of_tail(descriptor, options.tail_lines))
+        return position
 
 
-def _read_piece(descriptor: int, position: int, left: int | None) -> tuple[bytes, int] | None:
-    """What is there from `position` on and where it ends; None when nothing is."""
+def _read_piece(
+    descriptor: int, position: int, left: int | None, times: LogTimes | None
+) -> tuple[bytes, int] | None:
+    """What is there from `position` on and where it ends, all of one time; None when nothing is."""
     while True:
         position = next_data(descriptor, position)
-        piece = os.pread(descriptor, _PIECE if left is None else min(left, _PIECE), position)
+        most = _PIECE if left is None else min(left, _PIECE)
+        if times is not None:
+            most = min(most, times.end(position) - position)
+        piece = os.pread(descriptor, most, position)
         if not piece:
             return None
         # It may have been punched out as we read it.
@@ -172,6 +221,19 @@ def next_data(descriptor: int, position: int) -> int:
             return newline_from + newline + 1
         newline_from += len(block)
     return data  # one endless line: better torn than lost
+
+
+def start_of_line(descriptor: int, position: int) -> int:
+    """The first line that begins at this byte or behind it."""
+    if position == 0:
+        return 0
+    newline_from = position - 1
+    while block := os.pread(descriptor, _BLOCK, newline_from):
+        newline = block.find(b"\n")
+        if newline >= 0:
+            return newline_from + newline + 1
+        newline_from += len(block)
+    return newline_from
 
 
 def start_of_tail(descriptor: int, lines: int) -> int:

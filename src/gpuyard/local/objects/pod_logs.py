@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import AsyncGenerator
 from dataclasses import dataclass
+from datetime import datetime
 from typing import Protocol
 
 from gpuyard.kube.objects import Manifest
@@ -18,6 +19,8 @@ class PodLogOptions:
         tail_lines: only the last so many lines; None for all that is kept.
         limit_bytes: at most so many bytes.
         since_s: only output of the last so many seconds.
+        since: only output of that time or later.
+        timestamps: each line with its time before it, or in frames each piece with that of its bytes.
         previous: of the container's run before this one.
         in_frames: each piece as `client.log_place.frame` makes it, so that a gap shows.
     """
@@ -26,6 +29,8 @@ class PodLogOptions:
     tail_lines: int | None = None
     limit_bytes: int | None = None
     since_s: int | None = None
+    since: datetime | None = None
+    timestamps: bool = False
     previous: bool = False
     in_frames: bool = False
 

@@ -9,7 +9,6 @@ from dataclasses import dataclass
 from typing import Any
 
 from gpuyard import errors
-from gpuyard.advice import advice
 from gpuyard.client.log_place import Gap, LogOptions, log_place
 from gpuyard.kube.objects import PODS, Manifest, labels_of, uid_of
 from gpuyard.kube.pods import container_statuses
@@ -66,20 +65,11 @@ def start_of(pod: Manifest) -> int | None:
     return None
 
 
-def check_options(target: Target, options: LogOptions) -> None:
-    """Raises UsageError for what the target can't do: processes of a yard write their logs without times."""
-    if target.is_yard and options.timestamps:
-        raise errors.UsageError(
-            "the lines of a yard's logs carry no times",
-            remedy=advice("ask for the last lines (--tail), or let the program print the time itself"),
-        )
-
-
 class PodLog:
     """Reads a pod's log; keeps its place over several calls, as the container may be started anew."""
 
     def __init__(self, target: Target, pod: Manifest, options: LogOptions) -> None:
-        """`options` say which part; see `check_options`."""
+        """`options` say which part."""
         self._target = target
         self._name = pod["metadata"]["name"]
         self._uid = uid_of(pod)

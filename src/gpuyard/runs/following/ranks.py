@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import dataclasses
 from collections import deque
 from collections.abc import AsyncGenerator, Collection, Iterator
 from contextlib import aclosing
@@ -13,7 +14,10 @@ from typing import TYPE_CHECKING, Self
 from gpuyard import errors
 from gpuyard.client.log_place import LogOptions
 from gpuyard.kube.objects import Manifest, annotations_of, uid_of
+from gpuyard.kube.pods import container_statuses
+from gpuyard.kube.timestamps import parse_time
 from gpuyard.kube.wellknown import ANNOTATION_COMPLETION_INDEX
+from gpuyard.runs.following.merged_logs import DatedLog, in_order
 from gpuyard.runs.following.pod_log import LogEvent, PodLog, start_of
 from gpuyard.runs.run import Run, has_ranks
 from gpuyard.runs.target import Target
@@ -146,7 +150,7 @@ class RankLogs:
 async def read_ranks(
     target: Target, run: Run, options: LogOptions, ranks: Collection[int] = ()
 ) -> AsyncGenerator[OfRank, None]:
-    """What the ranks have printed so far, one rank after the other.
+    """What the ranks have printed so far, in the order of time.
 
     Raises:
         ApiError, ConnectionFailed: it can't be read.
@@ -154,15 +158,26 @@ async def read_ranks(
     from gpuyard.runs.tasks import with_tasks
 
     pods = [pod for pod in run.pods if start_of(pod) is not None and (not ranks or rank_of(pod) in ranks)]
+    pods.sort(key=rank_of)  # stable: attempts stay in their order
     attempts: dict[int, int] = {}
     sweep = (await with_tasks(target, run)).sweep
-    for pod in sorted(pods, key=rank_of):  # stable: attempts stay in their order
-        rank, values = rank_of(pod), _values(sweep, rank_of(pod))
+    heads: list[OfRank] = []
+    for pod in pods:
+        rank = rank_of(pod)
         attempts[rank] = attempts.get(rank, 0) + 1
-        async with aclosing(PodLog(target, pod, options).read()) as log:
-            async for event in log:
-                yield OfRank(rank, event, attempts[rank], values)
-        yield OfRank(rank, None, attempts[rank], values)
+        heads.append(OfRank(rank, None, attempts[rank], _values(sweep, rank)))
+    dated = dataclasses.replace(options, timestamps=True)
+    logs = [DatedLog(PodLog(target, pod, dated).read(), _began_ns(pod)) for pod in pods]
+    async with aclosing(in_order(logs, keep_times=options.timestamps)) as events:
+        async for place, event in events:
+            yield dataclasses.replace(heads[place], event=event)
+
+
+def _began_ns(pod: Manifest) -> int:
+    """When its first container was started; 0 where nobody says."""
+    states = [status.get("state") or {} for status in container_statuses(pod)]
+    begun = [detail.get("startedAt") for state in states for detail in state.values() if detail]
+    return min((int(parse_time(one).timestamp()) * 1_000_000_000 for one in begun if one), default=0)
 
 
 def _values(sweep: Sweep | None, rank: int) -> str:

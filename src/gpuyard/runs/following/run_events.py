@@ -17,7 +17,7 @@ from gpuyard import errors
 from gpuyard.client.log_place import Gap, LogOptions
 from gpuyard.kube.objects import Manifest, uid_of
 from gpuyard.runs.attempts import LostAttempt, gone_attempts, is_cut_short, lost_attempt
-from gpuyard.runs.following.pod_log import Away, Back, LogEvent, PodLog, away_text, check_options, start_of
+from gpuyard.runs.following.pod_log import Away, Back, LogEvent, PodLog, away_text, start_of
 from gpuyard.runs.following.ranks import OfRank, RankLogs, read_ranks
 from gpuyard.runs.run import Run, has_ended, has_ranks
 from gpuyard.runs.target import Target
@@ -95,7 +95,6 @@ async def follow(
     # `logs` without -f reads what is there, and watches nothing.
     from gpuyard.runs.following.run_watch import RunWatch
 
-    check_options(target, options)
     watch = RunWatch(target, name)
     async with watch.watching():
         reach = _Reach(target, watch)
@@ -326,13 +325,12 @@ async def read_logs(
 ) -> AsyncGenerator[LogEvent | OfRank | AttemptBegan | CutShort, None]:
     """What the run has printed so far, attempt after attempt; last lines are those of the last one.
 
-    Several ranks come one after the other.
+    Several ranks come in the order of time.
 
     Raises:
         UsageError: the target can't do what the options say.
         ApiError, ConnectionFailed: it can't be read.
     """
-    check_options(target, options)
     if has_ranks(run):
         async with aclosing(read_ranks(target, run, options, ranks)) as of_ranks:
             async for of_rank in of_ranks:

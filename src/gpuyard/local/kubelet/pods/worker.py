@@ -309,6 +309,8 @@ class PodWorker:
         self._wake.set()
 
     def _watch(self, state: ContainerState, container: Container) -> None:
+        self._context.logs.begin(container.folder)
+
         async def watch() -> None:
             exit_ = await container.wait()
             self._context.logs.end(container.folder)
