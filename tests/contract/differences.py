@@ -19,7 +19,6 @@ UNSERVED: dict[str, str] = {
     "discovery.token": _NO_ACCOUNTS,
     "discovery.exec_in_pod": "a process of the machine can be reached from any terminal",
     "jobs.success_policy": "422 with the field",
-    "lifecycle.log_with_times": "400; logs are kept as they were written, without times",
     "others.config_of_the_root": _NO_ACCOUNTS,
     "patches.apply_creates": "415; server-side apply needs managed fields",
     "pods.account_token": _NO_ACCOUNTS,

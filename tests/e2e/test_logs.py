@@ -116,26 +116,47 @@ def test_output_that_is_no_longer_kept_leaves_a_gap_that_says_so(yard: Yard) -> 
     assert yard.call("logs", "--tail", "1", "long") == Result(0, "y\n", "")
 
 
-def test_lines_of_a_yard_have_no_times(yard: Yard) -> None:
-    yard.ok("run", "-n", "timed", "--", "echo", "hi")
-    for options in (("--timestamps",), ("-f", "--timestamps")):
-        assert "carry no times" in yard.refused(2, "logs", *options, "timed")
+def test_lines_have_times_for_gpuyard_and_kubectl(yard: Yard) -> None:
+    yard.background("timed", "--", "sh", "-c", f"echo one; {yard.waiting}; echo two")
+    yard.wait_for_line("timed", "one")
+    [log] = yard.paths.pods_dir.rglob("log")
+    until(log.with_name("log-times").exists, "the yard has looked at the log")
+    yard.open_gate("timed")
+    followed = yard.ok("logs", "-f", "--timestamps", "timed")
+    found = re.findall(r"^(\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{9}Z) (one|two)$", followed, re.MULTILINE)
+    assert [line for _, line in found] == ["one", "two"] and len(followed.splitlines()) == 2
+    (first, _), (second, _) = found
+    assert first < second
+    assert yard.ok("logs", "--timestamps", "timed") == followed
+    assert yard.kubectl("logs", "job/timed", "--timestamps") == followed
+    for since, said in (("2026-01-01", "one\ntwo\n"), ("2999-01-01", "")):
+        assert yard.kubectl("logs", "job/timed", f"--since-time={since}T00:00:00Z") == said
 
 
-def test_since_on_a_yard_is_all_or_nothing_and_says_so_as_kubectl_gets_it(yard: Yard) -> None:
+def test_only_what_is_newer(yard: Yard) -> None:
     yard.ok("run", "-n", "new", "--", "echo", "hi")
-    for options in (("--since", "10m"), ("-f", "--since", "10m"), ("--since", "10m", "--tail", "1")):
-        done = yard.call("logs", *options, "new")
-        assert (done.code, done.out) == (0, "hi\n")
-        assert "no times of lines" in done.err
-    pod = yard.get("/api/v1/namespaces/default/pods?labelSelector=gpuyard.io/run=new")["items"][0]
-    uid = pod["metadata"]["uid"]
-    [log] = (yard.paths.pods_dir / uid).rglob("log")
+    for options in ((), ("-f",), ("--tail", "1")):
+        assert yard.ok("logs", "--since", "10m", *options, "new") == "hi\n"
+    [log] = yard.paths.pods_dir.rglob("log")
     hours_ago = log.stat().st_mtime - 7200
     os.utime(log, (hours_ago, hours_ago))
-    for options in (("--since", "1h"), ("-f", "--since", "1h")):
-        assert yard.ok("logs", *options, "new") == ""
+    log.with_name("log-times").unlink()
+    for options in ((), ("-f",)):
+        assert yard.ok("logs", "--since", "1h", *options, "new") == ""
     assert yard.ok("logs", "--since", "3h", "new") == "hi\n"
+
+
+def test_lines_of_several_ranks_come_in_the_order_of_time(yard: Yard) -> None:
+    """Rank 1 prints between two lines of rank 0."""
+    script = (
+        "case $RANK in 0) echo a; touch a; until [ -e b ]; do sleep 0.1; done; echo c;;"
+        " *) until [ -e a ]; do sleep 0.1; done; sleep 0.5; echo b; sleep 0.5; touch b;; esac"
+    )
+    yard.ok("run", "-n", "turns", "--nodes", "2", "--", "sh", "-c", script)
+    assert yard.ok("logs", "turns") == "[0] a\n[1] b\n[0] c\n"
+    assert yard.ok("logs", "--rank", "0", "turns") == "a\nc\n"
+    timed = yard.ok("logs", "--timestamps", "turns").splitlines()
+    assert [re.sub(r"\] \S+Z ", "] ", line) for line in timed] == ["[0] a", "[1] b", "[0] c"]
 
 
 def test_output_that_nobody_takes_is_our_failure_once_the_run_is_there(yard: Yard) -> None:

@@ -37,8 +37,10 @@ class NumberedLogs:
 
     def __init__(self) -> None:
         self.more = asyncio.Event()
+        self.asked: list[PodLogOptions] = []
 
     async def open_log(self, pod: Manifest, container: str, options: PodLogOptions) -> Log:
+        self.asked.append(options)
         if options.previous:
             raise errors.BadRequest(
                 f'previous terminated container "{container}" in pod "{pod["metadata"]["name"]}" not found'

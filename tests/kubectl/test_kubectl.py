@@ -309,6 +309,8 @@ def test_logs(yard: Yard, namespace: str) -> None:
     assert yard.kubectl("-n", namespace, "logs", "trainer", "--tail=2") == "line 4\nline 5\n"
     assert "line 5" in yard.kubectl("-n", namespace, "logs", "two", "-c", "right")
     assert "line 5" in yard.kubectl("-n", namespace, "logs", "-l", "app=trainer")
+    yard.kubectl("-n", namespace, "logs", "trainer", "--timestamps", "--since-time=2026-01-01T00:00:00Z")
+    assert yard.logs.asked[-1].timestamps and yard.logs.asked[-1].since is not None
     previous = yard.kubectl("-n", namespace, "logs", "trainer", "--previous", fails=True)
     assert 'previous terminated container "main" in pod "trainer" not found' in previous
     following = yard.start("-n", namespace, "logs", "-f", "trainer", "--tail=1")
@@ -479,7 +481,6 @@ REFUSED = {
     "port-forward pod/trainer 0:80": "this gpuyard yard serves no portforward of pods",
     "debug trainer --image=i": "this gpuyard yard serves no ephemeralcontainers of pods",
     "certificate approve c": NO_TYPE,
-    "logs trainer --timestamps": "timestamps is not served by this yard",
     "apply --server-side -f PATH": "Server-side apply not available",
 }
 

@@ -107,7 +107,10 @@ def line_time_ns(line: bytes) -> tuple[int, int] | None:
     if match is None:
         return None
     second, fraction, zone = match.groups()
-    moment = datetime.fromisoformat(second.decode() + ("+00:00" if zone == b"Z" else zone.decode()))
+    try:
+        moment = datetime.fromisoformat(second.decode() + ("+00:00" if zone == b"Z" else zone.decode()))
+    except ValueError:  # a program's own words, such as a thirteenth month
+        return None
     ns = int((fraction or b"").ljust(9, b"0")[:9])
     return int(moment.timestamp()) * 1_000_000_000 + ns, match.end()
 

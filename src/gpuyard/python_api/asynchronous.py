@@ -184,17 +184,17 @@ class AsyncRun:
     ) -> AsyncGenerator[str, None]:
         """Its output line by line, without the newlines, attempt after attempt.
 
-        Of a run of several pods the lines come as they are printed, each after its rank: `[1] loss 0.4`.
+        Of a run of several pods the lines come in the order of time, with `follow` as they are printed, each
+        after its rank: `[1] loss 0.4`.
         A line in parentheses stands where bytes are missing that are no longer kept.
 
         Args:
             follow: go on to the end of the run; also waits for its start.
             tail_lines: begin with so many last lines.
-            timestamps: begin each line with its time; only clusters know it.
+            timestamps: begin each line with its time; a yard's are exact to a fifth of a second.
             ranks: of several pods, those whose output is wanted; empty for all.
 
         Raises:
-            UsageError: times are wanted of a yard.
             GpuyardError: it was removed, or waits for nothing that could come.
             ConnectionFailed: the API has been away for a minute.
         """

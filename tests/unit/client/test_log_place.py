@@ -18,6 +18,7 @@ from gpuyard.client.log_place import (
     OffsetPlace,
     TimedPlace,
     frame,
+    line_time_ns,
     log_place,
 )
 
@@ -257,6 +258,43 @@ def test_gaps_of_a_yard_s_log_are_where_they_are(size: int) -> None:
     assert place.fresh(stream[:25]) == [missing(3), b"one\n"]
     place.begin(headers(100) | {"content-type": LOG_FRAMES})
     assert place.fresh(frame(100, b"three\n")) == [missing(93), b"three\n"]
+
+
+def test_a_yard_s_pieces_are_dated_line_by_line() -> None:
+    place = OffsetPlace(LogOptions(timestamps=True))
+    assert place.query().timestamps
+    place.begin(headers(0) | {"content-type": LOG_FRAMES})
+    stream = frame(0, b"one\ntw", 1_000_000) + frame(6, b"o\nthree\n", 2_500_000)
+    one, two = b"1970-01-01T00:00:01.000000000Z ", b"1970-01-01T00:00:02.500000000Z "
+    assert place.fresh(stream) == [one + b"one\n" + one + b"tw", b"o\n" + two + b"three\n"]
+    # Cut in a line, and begun again: its time isn't said twice. Behind a gap a line begins.
+    assert place.fresh(frame(14, b"fo", 3_000_000)) == [b"1970-01-01T00:00:03.000000000Z fo"]
+    place.begin(headers(0) | {"content-type": LOG_FRAMES})
+    assert place.fresh(frame(11, b"ee\nfour\n", 3_000_000)) == [b"ur\n"]
+    assert place.fresh(frame(20, b"six\n", 2_500_000)) == [missing(1), two + b"six\n"]
+
+
+def test_an_older_yard_s_lines_have_no_times() -> None:
+    place = OffsetPlace(LogOptions(timestamps=True))
+    place.begin(headers(0))
+    assert place.fresh(b"one\ntwo\n") == [b"one\ntwo\n"]
+
+
+@pytest.mark.parametrize(
+    ("line", "found"),
+    [
+        (b"1970-01-01T00:00:01.5Z a", (1_500_000_000, 23)),
+        (b"1970-01-01T01:00:01.000000002+01:00 a", (1_000_000_002, 36)),
+        (b"1970-01-01T00:00:01Z", None),
+        (b"1970-01-01T00:00:01Za", None),
+        (b" 1970-01-01T00:00:01Z a", None),
+        (b"1970-13-01T00:00:01Z a", None),
+        (b"1970-01-01T00:00:01+99:99 a", None),
+        (b"", None),
+    ],
+)
+def test_the_time_before_a_line(line: bytes, found: tuple[int, int] | None) -> None:
+    assert line_time_ns(line) == found
 
 
 def test_any_other_server_is_a_cluster() -> None:

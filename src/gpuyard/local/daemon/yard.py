@@ -147,6 +147,7 @@ class Yard:
                     api, machine, informers[PODS], supervisor, heartbeat_s=self._periods.heartbeat_s
                 )
             running.api = self._serve_api(parts, api, machine, settings, plans)
+            parts.run(supervisor.keep("logs", machine.logs.run), "logs")
             self._start_loops(parts, api, supervisor, informers, nodes)
             readiness = Readiness(informers[NODES], nodes, self._paths.daemon_log)
             await self._until_stopped(parts, readiness, running, nodes)

@@ -221,6 +221,8 @@ def parse_log_options(request: Request) -> PodLogOptions:
     if request.query.get("stream") not in (None, "", "All"):
         raise errors.BadRequest("stream: the yard keeps stdout and stderr in one log; only All is served")
     since_s, since = request.number("sinceSeconds"), request.query.get("sinceTime")
+    if since_s is not None and since:
+        raise errors.BadRequest("at most one of `sinceTime` or `sinceSeconds` may be specified")
     try:
         moment = parse_time(since) if since else None
     except ValueError as error:

@@ -119,7 +119,6 @@ class Kubelet:
                     for name, run in (
                         ("node", self._node.run),
                         ("podman", self._prepare_podman),
-                        ("logs", self.logs.run),
                     ):
                         self._group.create_task(self._supervisor.keep(f"kubelet: {name}", run), name=name)
                     await asyncio.Event().wait()

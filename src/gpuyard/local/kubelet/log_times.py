@@ -81,13 +81,11 @@ class LogTimes:
         replace_file(self._file, b"".join(_LOOK.pack(*pair) for pair in pairs), mode=0o600, durable=False)
 
     def _append(self, size: int, time_us: int) -> None:
-        descriptor = os.open(
-            self._file, os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600
-        )
+        descriptor = os.open(self._file, os.O_WRONLY | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)
         try:
-            if os.write(descriptor, _LOOK.pack(size, time_us)) < _LOOK.size:
-                # Half a look would shift all that follow.
-                os.ftruncate(descriptor, os.fstat(descriptor).st_size // _LOOK.size * _LOOK.size)
+            # Half a look, which a full disk or a crash may leave, would shift all that follow.
+            whole = os.fstat(descriptor).st_size // _LOOK.size * _LOOK.size
+            os.pwrite(descriptor, _LOOK.pack(size, time_us), whole)
         finally:
             os.close(descriptor)
 

@@ -94,7 +94,9 @@ class KubeletLogs:
     async def _times_of(self, folder: Path, options: PodLogOptions) -> LogTimes | None:
         if not options.timestamps and options.since_s is None and options.since is None:
             return None
-        times = self._times.get(folder) or await asyncio.to_thread(LogTimes, folder)
+        times = self._times.get(folder)
+        if times is None:
+            times = await asyncio.to_thread(LogTimes, folder)
         times.look()
         return times
 

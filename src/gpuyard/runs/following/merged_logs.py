@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import heapq
-from collections.abc import AsyncGenerator, Sequence
+from collections.abc import AsyncGenerator, Iterable, Iterator, Sequence
 from contextlib import AsyncExitStack, aclosing
 from dataclasses import dataclass
 
@@ -20,7 +20,7 @@ class DatedLog:
 
     Attributes:
         events: the log from its beginning; nothing is asked for before it is its turn.
-        began_ns: when its container was started, in nanoseconds since 1970: no line is older.
+        began_ns: when its pod began, in nanoseconds since 1970: no line is older.
     """
 
     events: AsyncGenerator[LogEvent, None]
@@ -80,31 +80,69 @@ async def _dated(
     events: AsyncGenerator[LogEvent, None], began_ns: int, *, keep_times: bool
 ) -> AsyncGenerator[tuple[int, LogEvent], None]:
     """Pieces of whole lines, each of one time; where the times of a log go back, the later one stands."""
-    time_ns, held, in_line = began_ns, b"", False
+    lines = _Lines(began_ns, keep_times=keep_times)
     async with aclosing(events):
         async for event in events:
+            pieces = lines.fed(event.data) if isinstance(event, Output) else lines.rest()
+            for piece in pieces:
+                yield piece
             if not isinstance(event, Output):
-                yield time_ns, event
-                continue
-            *lines, held = (held + event.data).split(b"\n")
-            lines = [line + b"\n" for line in lines]
-            if len(held) > _MAX_PIECE:
-                lines.append(held)
-                held = b""
-            piece = b""
-            for line in lines:
-                text, line_ns = line, time_ns
-                if not in_line and (found := line_time_ns(line)):
-                    line_ns, size = found
-                    text = line if keep_times else line[size:]
-                if piece and (line_ns > time_ns or len(piece) > _MAX_PIECE):
-                    yield time_ns, Output(piece)
-                    piece = b""
-                time_ns, in_line = max(time_ns, line_ns), not line.endswith(b"\n")
-                piece += text
-            if piece:
-                yield time_ns, Output(piece)
-    if held:
-        found = None if in_line else line_time_ns(held)
-        text = held if found is None or keep_times else held[found[1] :]
-        yield max(time_ns, found[0] if found else 0), Output(text)
+                yield lines.time_ns, event
+    for piece in lines.rest():
+        yield piece
+
+
+class _Lines:
+    """Puts a log's lines together, and takes their times off.
+
+    Attributes:
+        time_ns: of the last line.
+    """
+
+    def __init__(self, began_ns: int, *, keep_times: bool) -> None:
+        self.time_ns = began_ns
+        self._keep_times = keep_times
+        self._held, self._in_line = b"", False
+        #: The last time as it was written: many lines have the same.
+        self._prefix = b""
+
+    def fed(self, data: bytes) -> Iterator[tuple[int, Output]]:
+        """What is whole with this; a line that is too long to wait for comes in parts."""
+        *whole, self._held = (self._held + data).split(b"\n")
+        lines = [line + b"\n" for line in whole]
+        if len(self._held) > _MAX_PIECE:
+            lines.append(self._held)
+            self._held = b""
+        return self._pieces(lines)
+
+    def rest(self) -> Iterator[tuple[int, Output]]:
+        """What no newline follows; behind it a line begins."""
+        held, self._held = self._held, b""
+        yield from self._pieces([held] if held else [])
+        self._in_line = False
+
+    def _pieces(self, lines: Iterable[bytes]) -> Iterator[tuple[int, Output]]:
+        piece = b""
+        for line in lines:
+            time_ns, text = self._split(line)
+            if piece and (time_ns > self.time_ns or len(piece) > _MAX_PIECE):
+                yield self.time_ns, Output(piece)
+                piece = b""
+            self.time_ns = max(self.time_ns, time_ns)
+            piece += text
+        if piece:
+            yield self.time_ns, Output(piece)
+
+    def _split(self, line: bytes) -> tuple[int, bytes]:
+        """The line's time, and what is shown of it."""
+        begins, self._in_line = not self._in_line, not line.endswith(b"\n")
+        if not begins:
+            return self.time_ns, line
+        time_ns = self.time_ns
+        if not (self._prefix and line.startswith(self._prefix)):
+            found = line_time_ns(line)
+            if found is None:
+                return time_ns, line
+            time_ns, size = found
+            self._prefix = line[:size]
+        return time_ns, line if self._keep_times else line[len(self._prefix) :]

@@ -14,7 +14,6 @@ from typing import TYPE_CHECKING, Self
 from gpuyard import errors
 from gpuyard.client.log_place import LogOptions
 from gpuyard.kube.objects import Manifest, annotations_of, uid_of
-from gpuyard.kube.pods import container_statuses
 from gpuyard.kube.timestamps import parse_time
 from gpuyard.kube.wellknown import ANNOTATION_COMPLETION_INDEX
 from gpuyard.runs.following.merged_logs import DatedLog, in_order
@@ -174,10 +173,9 @@ async def read_ranks(
 
 
 def _began_ns(pod: Manifest) -> int:
-    """When its first container was started; 0 where nobody says."""
-    states = [status.get("state") or {} for status in container_statuses(pod)]
-    begun = [detail.get("startedAt") for state in states for detail in state.values() if detail]
-    return min((int(parse_time(one).timestamp()) * 1_000_000_000 for one in begun if one), default=0)
+    """When its node took it on; 0 where nobody says."""
+    began = (pod.get("status") or {}).get("startTime")
+    return int(parse_time(began).timestamp()) * 1_000_000_000 if began else 0
 
 
 def _values(sweep: Sweep | None, rank: int) -> str:

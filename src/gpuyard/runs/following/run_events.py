@@ -88,7 +88,6 @@ async def follow(
         ranks: of a run of several pods, those whose output is wanted; empty for all.
 
     Raises:
-        UsageError: the target can't do what the options say.
         GpuyardError: it was removed, or waits for nothing that could come.
         ConnectionFailed: the API has been away for a minute.
     """
@@ -328,7 +327,6 @@ async def read_logs(
     Several ranks come in the order of time.
 
     Raises:
-        UsageError: the target can't do what the options say.
         ApiError, ConnectionFailed: it can't be read.
     """
     if has_ranks(run):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from datetime import UTC, datetime
 from typing import Any
 
 import httpx
@@ -307,15 +308,20 @@ async def test_logs(served: Served, api: ObjectApi, logs: MemoryLogs) -> None:
     )
     assert (response.status_code, response.content) == (200, b"one\ntwo\n")
     assert response.headers["content-type"] == "text/plain"
-    [options] = logs.asked
+    await served.http.get(
+        log, params={"container": "main", "timestamps": "true", "sinceTime": "2026-01-01T01:00:00+01:00"}
+    )
+    options, dated = logs.asked
     assert (options.tail_lines, options.limit_bytes, options.since_s) == (5, 100, 9)
-    assert not options.follow
+    assert not options.follow and not options.timestamps and options.since is None
+    assert dated.timestamps and dated.since == datetime(2026, 1, 1, tzinfo=UTC)
     for params, message in (
         ({}, "a container name must be specified for pod p, choose one of: [main side]"),
         ({"container": "x"}, "container x is not valid for pod p"),
         ({"container": "side"}, "is waiting to start: ContainerCreating"),
-        ({"container": "main", "timestamps": "true"}, "timestamps is not served by this yard"),
-        ({"container": "main", "sinceTime": "2026-01-01T00:00:00Z"}, "sinceTime is not served"),
+        ({"container": "main", "sinceTime": "2026-01-01T00:00:00Z", "sinceSeconds": "9"}, "at most one of"),
+        ({"container": "main", "sinceTime": "yesterday"}, "'yesterday' is no time of RFC 3339"),
+        ({"container": "main", "sinceTime": "2026-01-01"}, "'2026-01-01' is no time of RFC 3339"),
         ({"container": "main", "stream": "Stdout"}, "only All is served"),
     ):
         assert message in refused(await served.http.get(log, params=params), 400, "BadRequest")

@@ -16,7 +16,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from gpuyard import errors
-from gpuyard.client.log_place import LOG_FRAMES, Gap, OffsetPlace
+from gpuyard.client.log_place import LOG_FRAMES, Gap, LogOptions, OffsetPlace
 from gpuyard.local.kubelet.logs import KubeletLogs, next_data, start_of_tail
 from gpuyard.local.objects.pod_logs import PodLogOptions
 
@@ -61,6 +61,119 @@ async def test_options(log: Path, options: dict[str, Any], expected: bytes) -> N
 async def test_since(log: Path) -> None:
     assert await _read(log, now=NOW + timedelta(hours=1), since_s=60) == b""
     assert await _read(log, now=NOW + timedelta(hours=1), since_s=7200) == b"one\ntwo\nthree\n"
+
+
+async def _print(logs: KubeletLogs, log: Path, text: bytes, ago: timedelta) -> None:
+    """Output of so long ago, seen by a look."""
+    with log.open("ab") as file:
+        file.write(text)
+    os.utime(log, ((NOW - ago).timestamp(),) * 2)
+    opened = await logs.open_log(POD, "main", PodLogOptions(tail_lines=0, timestamps=True))
+    await opened.pieces.aclose()
+
+
+async def _printed(log: Path) -> KubeletLogs:
+    """Of a container that goes on: one, two, three as it began, four after an hour, five without an end."""
+    logs = KubeletLogs(log.parents[3], lambda: NOW)
+    logs.begin(log.parent)
+    log.with_name("journal").write_text('{"boot-id": "b", "name": "n"}\n')
+    for text, hours in ((b"", 3), (b"four\n", 2), (b"fi\rve", 1)):
+        await _print(logs, log, text, timedelta(hours=hours))
+    return logs
+
+
+async def _read_of(logs: KubeletLogs, **options: Any) -> bytes:
+    opened = await logs.open_log(POD, "main", PodLogOptions(**options))
+    return b"".join([piece async for piece in opened.pieces])
+
+
+def _stamp(hours: int) -> bytes:
+    return f"{NOW - timedelta(hours=hours):%Y-%m-%dT%H:%M:%S.%f}000Z ".encode()
+
+
+@pytest.mark.parametrize("is_restarted", [False, True])
+async def test_lines_have_the_times_at_which_they_were_written(log: Path, is_restarted: bool) -> None:
+    """Also to the next yard."""
+    logs = await _printed(log)
+    if is_restarted:
+        logs = KubeletLogs(log.parents[3], lambda: NOW)
+    three, two, one = _stamp(3), _stamp(2), _stamp(1)
+    dated = [three + b"one\n", three + b"two\n", three + b"three\n", two + b"four\n", one + b"fi\rve"]
+    assert (await _read_of(logs, timestamps=True)).splitlines(keepends=True) == b"".join(dated).splitlines(
+        keepends=True
+    )
+    assert await _read_of(logs, timestamps=True, tail_lines=2) == dated[3] + dated[4]
+    assert await _read_of(logs) == b"one\ntwo\nthree\nfour\nfi\rve"
+
+
+async def test_only_what_is_newer(log: Path) -> None:
+    logs = await _printed(log)
+    text = b"one\ntwo\nthree\nfour\nfi\rve"
+    for minutes, at in ((200, 0), (150, 14), (90, 19), (30, len(text))):
+        assert await _read_of(logs, since_s=minutes * 60) == text[at:]
+        assert await _read_of(logs, since=NOW - timedelta(minutes=minutes)) == text[at:]
+    assert await _read_of(logs, since_s=9000, tail_lines=1) == b"fi\rve"
+
+
+async def test_a_line_belongs_to_when_it_began(log: Path) -> None:
+    """Its end, which came later, doesn't stand alone; and it has one time."""
+    logs = await _printed(log)
+    await _print(logs, log, b"!\nsix\n", timedelta(minutes=10))
+    assert await _read_of(logs, since_s=30 * 60) == b"six\n"
+    dated = await _read_of(logs, since_s=5400, timestamps=True)
+    now = f"{NOW - timedelta(minutes=10):%Y-%m-%dT%H:%M:%S.%f}000Z ".encode()
+    assert dated == _stamp(1) + b"fi\rve!\n" + now + b"six\n"
+
+
+async def test_a_follower_gets_a_line_s_time_once_and_its_parts_as_they_come(log: Path) -> None:
+    logs = await _printed(log)
+    opened = await logs.open_log(POD, "main", PodLogOptions(follow=True, timestamps=True, tail_lines=1))
+    assert await anext(opened.pieces) == _stamp(1) + b"fi\rve"
+    with log.open("ab") as file:
+        file.write(b"\r 10%")
+    assert await anext(opened.pieces) == b"\r 10%"
+    logs.end(log.parent)
+    async with asyncio.timeout(60):
+        assert [piece async for piece in opened.pieces] == []
+
+
+async def test_frames_have_times_where_they_are_asked_for(log: Path) -> None:
+    logs = await _printed(log)
+    for times in (False, True):
+        place = OffsetPlace(LogOptions(timestamps=times))
+        opened = await logs.open_log(POD, "main", PodLogOptions(in_frames=True, timestamps=times))
+        place.begin({"content-type": LOG_FRAMES})
+        found = [one async for piece in opened.pieces for one in place.fresh(piece)]
+        assert b"".join(one for one in found if isinstance(one, bytes)) == await _read_of(
+            logs, timestamps=times
+        )
+
+
+async def test_a_line_that_the_hole_took_the_front_of_is_dated_as_a_line(log: Path) -> None:
+    log.write_bytes(_numbered(4096))
+    drop_front(log, 64 << 10)
+    lines = (await _read(log, timestamps=True)).splitlines()
+    assert len({line.split(b" ")[0] for line in lines}) == 1
+    assert [int(line.split(b" ")[1]) for line in lines] == list(range(4096 - len(lines), 4096))
+
+
+async def test_looks_are_taken_of_what_runs(log: Path) -> None:
+    logs = KubeletLogs(log.parents[3], lambda: NOW)
+    looking = asyncio.create_task(logs.run())
+    times = log.with_name("log-times")
+    try:
+        await asyncio.sleep(0)
+        assert not times.exists()
+        logs.begin(log.parent)
+        async with asyncio.timeout(60):
+            while not times.exists():
+                await asyncio.sleep(0.01)
+        with log.open("ab") as file:
+            file.write(b"last words\n")
+        logs.end(log.parent)  # looks once more
+        assert times.stat().st_size in (32, 48)
+    finally:
+        looking.cancel()
 
 
 async def test_bytes_pass_unchanged(log: Path) -> None:
