@@ -13,7 +13,7 @@ from gpuyard.local.kubelet.back_off import BackOff
 from gpuyard.local.kubelet.devices.manager import DeviceManager
 from gpuyard.local.kubelet.host_names import HostNames
 from gpuyard.local.kubelet.image_pulls import Images
-from gpuyard.local.kubelet.logs import KubeletLogs
+from gpuyard.local.kubelet.logs.kubelet_logs import KubeletLogs
 from gpuyard.local.kubelet.node import NodeReporter
 from gpuyard.local.kubelet.ports import PortPool
 from gpuyard.local.runtime.runtimes import Runtimes

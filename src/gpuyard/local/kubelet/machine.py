@@ -11,7 +11,7 @@ from pathlib import Path
 from gpuyard.devices.simulated.simulation import MOST_NODES
 from gpuyard.local.kubelet.host_names import HostNames
 from gpuyard.local.kubelet.image_pulls import Images
-from gpuyard.local.kubelet.logs import KubeletLogs
+from gpuyard.local.kubelet.logs.kubelet_logs import KubeletLogs
 from gpuyard.local.kubelet.ports import PortPool
 from gpuyard.local.paths import YardPaths
 from gpuyard.local.runtime.runtimes import Runtimes

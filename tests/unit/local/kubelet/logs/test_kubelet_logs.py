@@ -17,11 +17,14 @@ from hypothesis import strategies as st
 
 from gpuyard import errors
 from gpuyard.client.log_place import LOG_FRAMES, Gap, LogOptions, OffsetPlace
-from gpuyard.local.kubelet.logs import KubeletLogs, next_data, start_of_tail
+from gpuyard.local.kubelet.logs.kubelet_logs import KubeletLogs
+from gpuyard.local.kubelet.logs.log_file import next_data, start_of_tail
 from gpuyard.local.objects.pod_logs import PodLogOptions
+from tests.waiting import until_async
 
 POD: dict[str, Any] = {"metadata": {"name": "p", "uid": "u"}}
-NOW = datetime.now(UTC)
+#: A fraction that a float has exactly, as `utime` takes one.
+NOW = datetime.now(UTC).replace(microsecond=500_000)
 
 
 @pytest.fixture
@@ -165,9 +168,7 @@ async def test_looks_are_taken_of_what_runs(log: Path) -> None:
         await asyncio.sleep(0)
         assert not times.exists()
         logs.begin(log.parent)
-        async with asyncio.timeout(60):
-            while not times.exists():
-                await asyncio.sleep(0.01)
+        await until_async(times.exists, "the log was looked at")
         with log.open("ab") as file:
             file.write(b"last words\n")
         logs.end(log.parent)  # looks once more

@@ -7,7 +7,6 @@ The file of one start only ever grows, and what is too old is punched out of its
 from __future__ import annotations
 
 import asyncio
-import errno
 import math
 import os
 from collections.abc import AsyncGenerator, Callable
@@ -19,7 +18,8 @@ from gpuyard import errors
 from gpuyard.client.log_place import dated, frame
 from gpuyard.kube.objects import Manifest, uid_of
 from gpuyard.kube.pods import container_statuses
-from gpuyard.local.kubelet.log_times import LogTimes
+from gpuyard.local.kubelet.logs.log_file import next_data, start_of_line, start_of_tail
+from gpuyard.local.kubelet.logs.log_times import LogTimes
 from gpuyard.local.kubelet.pod_folders import PodFolder
 from gpuyard.local.objects.pod_logs import Log, PodLogOptions
 from gpuyard.local.runtime import journal as journals
@@ -28,7 +28,6 @@ from gpuyard.regular_files import open_regular
 _PIECE = 64 * 1024
 _POLL_S = 0.02
 _POLL_MAX_S = 0.2
-_BLOCK = 64 * 1024
 #: How exact the times of lines are.
 _LOOK_S = 0.2
 _US_PER_S = 1_000_000
@@ -160,7 +159,8 @@ class KubeletLogs:
             since = self._clock() - timedelta(seconds=options.since_s)
         if since is not None and times is not None:
             first = times.first_since(math.floor(since.timestamp() * _US_PER_S))
-            position = max(position, start_of_line(descriptor, first))
+            line = start_of_line(descriptor, first)
+            position = os.fstat(descriptor).st_size if line is None else max(position, line)
         if options.tail_lines is not None:
             position = max(position, start_of_tail(descriptor, options.tail_lines))
         return position
@@ -202,58 +202,3 @@ def _no_start(pod: Manifest, container: str) -> str:
     if status.get("phase") == "Failed":
         return f"{named} never started: {status.get('message') or status.get('reason') or 'the pod failed'}"
     return f"{named} is waiting to start: ContainerCreating"
-
-
-def next_data(descriptor: int, position: int) -> int:
-    """`position`, or where it lies in a hole, the start of the first line behind it."""
-    # The size first: what is appended after the look for data must not be skipped with the hole before it.
-    size = os.fstat(descriptor).st_size
-    try:
-        data = os.lseek(descriptor, position, os.SEEK_DATA)
-    except OSError as error:
-        if error.errno == errno.ENXIO:  # at the end, or nothing but a hole up to it
-            return max(position, size)
-        return position  # a file system without holes
-    if data == position:
-        return position
-    newline_from = data - 1
-    while block := os.pread(descriptor, _BLOCK, newline_from):
-        newline = block.find(b"\n")
-        if newline >= 0:
-            return newline_from + newline + 1
-        newline_from += len(block)
-    return data  # one endless line: better torn than lost
-
-
-def start_of_line(descriptor: int, position: int) -> int:
-    """The first line that begins at this byte or behind it."""
-    if position == 0:
-        return 0
-    newline_from = position - 1
-    while block := os.pread(descriptor, _BLOCK, newline_from):
-        newline = block.find(b"\n")
-        if newline >= 0:
-            return newline_from + newline + 1
-        newline_from += len(block)
-    return newline_from
-
-
-def start_of_tail(descriptor: int, lines: int) -> int:
-    """Where the last `lines` lines begin; the text after the last newline counts as one."""
-    begin, end = next_data(descriptor, 0), os.fstat(descriptor).st_size
-    if lines == 0:
-        return end
-    position, left = end, lines
-    # The newline that ends the last line begins none.
-    if end > begin and os.pread(descriptor, 1, end - 1) == b"\n":
-        position -= 1
-    while position > begin:
-        start = max(begin, position - _BLOCK)
-        block = os.pread(descriptor, position - start, start)
-        at = len(block)
-        while (at := block.rfind(b"\n", 0, at)) >= 0:
-            left -= 1
-            if left == 0:
-                return start + at + 1
-        position = start
-    return begin

@@ -7,8 +7,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from gpuyard.local.kubelet import log_times
-from gpuyard.local.kubelet.log_times import LogTimes
+from gpuyard.local.kubelet.logs import log_times
+from gpuyard.local.kubelet.logs.log_times import LogTimes
 
 US = 1_000_000
 

@@ -1,0 +1,1 @@
+"""Logs of containers: their files, when their lines were written, and reading them."""
