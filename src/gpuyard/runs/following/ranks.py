@@ -16,7 +16,6 @@ from gpuyard.client.log_place import LogOptions
 from gpuyard.kube.objects import Manifest, annotations_of, uid_of
 from gpuyard.kube.timestamps import parse_time
 from gpuyard.kube.wellknown import ANNOTATION_COMPLETION_INDEX
-from gpuyard.runs.following.merged_logs import DatedLog, in_order
 from gpuyard.runs.following.pod_log import LogEvent, PodLog, start_of
 from gpuyard.runs.run import Run, has_ranks
 from gpuyard.runs.target import Target
@@ -154,6 +153,7 @@ async def read_ranks(
     Raises:
         ApiError, ConnectionFailed: it can't be read.
     """
+    from gpuyard.runs.following.merged_logs import DatedLog, in_order
     from gpuyard.runs.tasks import with_tasks
 
     pods = [pod for pod in run.pods if start_of(pod) is not None and (not ranks or rank_of(pod) in ranks)]
