@@ -34,8 +34,7 @@ def command(
 ) -> None:
     """Run a command inside a run, beside its own process.
 
-    It has a terminal where standard input and output are one, and standard input in any case. Clusters serve
-    it; a yard doesn't yet.
+    It has a terminal where standard input and output are one, and standard input in any case.
     """
     import sys
 

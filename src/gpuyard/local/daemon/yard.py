@@ -200,7 +200,12 @@ class Yard:
         ca_pem = read_regular(pki.ca_certificate)
         write_kubeconfig(paths.kubeconfig, port=listeners.port, ca_pem=ca_pem, token=token)
         sockets = [plan.paths.metrics_socket for plan in plans]
-        app = ApiApp(api, logs=machine.logs, read_metrics=partial(read_metrics, sockets))
+        app = ApiApp(
+            api,
+            logs=machine.logs,
+            streams=machine.streams,
+            read_metrics=partial(read_metrics, sockets),
+        )
         parts.run(serve(app, listeners, token=token, pki=pki, clock=utc_now), "api")
         return f"https://127.0.0.1:{listeners.port}"
 

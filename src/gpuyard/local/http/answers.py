@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncGenerator, Iterable, Sequence
+from collections.abc import AsyncGenerator, Callable, Coroutine, Iterable, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
@@ -13,6 +13,7 @@ from gpuyard import errors
 from gpuyard.kube.objects import Manifest
 from gpuyard.kube.status import status_of
 from gpuyard.local.http.negotiation import Form
+from gpuyard.local.http.request import Scope
 from gpuyard.local.http.tables import metadata_only, table
 from gpuyard.local.objects.kinds.kind import KindSpec
 from gpuyard.local.objects.metadata import details
@@ -37,6 +38,13 @@ class Stream:
     pieces: AsyncGenerator[bytes, None]
     media_type: bytes = JSON
     headers: tuple[tuple[bytes, bytes], ...] = ()
+
+
+@dataclass(frozen=True)
+class Upgrade:
+    """An answer in another protocol: `run` has the connection (`scope["upgrade"]`) until it ends."""
+
+    run: Callable[[Scope], Coroutine[Any, Any, None]]
 
 
 @dataclass(frozen=True)

@@ -8,24 +8,31 @@ from __future__ import annotations
 import asyncio
 import logging
 import re
-from collections.abc import Awaitable, Callable, Mapping
-from typing import Any
+from collections.abc import Awaitable, Callable
 
 from gpuyard import __version__, errors
-from gpuyard.local.http.answers import Response, Stream, failure
+from gpuyard.local.http.answers import Response, Stream, Upgrade, failure
 from gpuyard.local.http.documents import Documents
-from gpuyard.local.http.request import ClientGone, Message, Receive, Request, parse_request, parse_target
-from gpuyard.local.http.resources import Resources
+from gpuyard.local.http.request import (
+    ClientGone,
+    Message,
+    Receive,
+    Request,
+    Scope,
+    parse_request,
+    parse_target,
+)
+from gpuyard.local.http.resources import Answered, Resources
 from gpuyard.local.http.watches import BOOKMARK_S, Watches
 from gpuyard.local.objects.kinds.kind import ServedApi
 from gpuyard.local.objects.kinds.registry import Kinds
 from gpuyard.local.objects.kinds.reviews import REVIEWS
 from gpuyard.local.objects.pod_logs import PodLogs
+from gpuyard.local.objects.pod_streams import PodStreams
 from gpuyard.local.objects.verbs import ObjectApi
 
 log = logging.getLogger(__name__)
 
-Scope = Mapping[str, Any]
 Send = Callable[[Message], Awaitable[None]]
 #: What the exporter says of the GPUs.
 ReadMetrics = Callable[[], Awaitable[bytes]]
@@ -48,13 +55,14 @@ class ApiApp:
         api: ObjectApi,
         *,
         logs: PodLogs | None = None,
+        streams: PodStreams | None = None,
         read_metrics: ReadMetrics | None = None,
         bookmark_s: float = BOOKMARK_S,
     ) -> None:
         self._kinds = Kinds((*api.kinds, *REVIEWS))
         self._documents = Documents(self._kinds)
         served = ServedApi(self._kinds, self._documents.paths)
-        self._resources = Resources(api, Watches(api, bookmark_s=bookmark_s), logs, served)
+        self._resources = Resources(api, Watches(api, bookmark_s=bookmark_s), logs, streams, served)
         self._read_metrics = read_metrics
         self._streams: set[asyncio.Task[None]] = set()
         self._closing = False
@@ -72,12 +80,14 @@ class ApiApp:
             answered = await self._answer(request)
         except ClientGone:
             return
-        if isinstance(answered, Stream):
+        if isinstance(answered, Upgrade):
+            await self._upgrade(answered, scope)
+        elif isinstance(answered, Stream):
             await self._send_stream(answered, receive, send)
         else:
             await send_response(answered, send)
 
-    async def _answer(self, request: Request) -> Response | Stream:
+    async def _answer(self, request: Request) -> Answered:
         try:
             return await self._route(request)
         except errors.ApiError as error:
@@ -94,7 +104,7 @@ class ApiApp:
             log.error("%s %s failed: %s", request.method, request.path, describe_bug(error))
             return failure(errors.InternalError("Internal error occurred: see the yard's log"))
 
-    async def _route(self, request: Request) -> Response | Stream:
+    async def _route(self, request: Request) -> Answered:
         path = request.path
         for name, value in request.headers.items():
             if name.startswith(_IMPERSONATION):
@@ -110,6 +120,21 @@ class ApiApp:
         if request.method != "GET":
             raise errors.MethodNotAllowed("the server does not allow this method on the requested resource")
         return document
+
+    async def _upgrade(self, upgrade: Upgrade, scope: Scope) -> None:
+        """Has the connection speak another protocol until that ends or the server closes."""
+        task = asyncio.create_task(upgrade.run(scope), name="upgraded")
+        self._streams.add(task)
+        if self._closing:
+            task.cancel()
+        try:
+            await asyncio.wait((task,))
+        finally:
+            self._streams.discard(task)
+            task.cancel()
+            (result,) = await asyncio.gather(task, return_exceptions=True)
+        if isinstance(result, Exception):
+            log.error("a stream failed: %s", describe_bug(result))
 
     async def _send_stream(self, stream: Stream, receive: Receive, send: Send) -> None:
         """Sends pieces until they end, the client leaves or the server closes; then lets go of the source.

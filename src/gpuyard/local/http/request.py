@@ -19,6 +19,7 @@ from gpuyard.local.objects.kinds.registry import Kinds
 from gpuyard.local.objects.parameters import number_parameter
 
 Message = MutableMapping[str, Any]
+Scope = Mapping[str, Any]
 Receive = Callable[[], Awaitable[Message]]
 
 #: What kube-apiserver takes too (`MaxRequestBodyBytes`).
@@ -40,6 +41,13 @@ class Request:
     query: Mapping[str, str]
     headers: Mapping[bytes, bytes]
     receive: Receive
+    raw_query: bytes = b""
+
+    def words(self, name: str) -> list[str]:
+        """The values of a query parameter that may be repeated, in order."""
+        raw = self.raw_query.decode("latin-1")
+        pairs = parse_qsl(raw, keep_blank_values=True, errors="surrogateescape")
+        return [value for key, value in pairs if key == name]
 
     def flag(self, name: str) -> bool:
         """A boolean query parameter."""
@@ -136,11 +144,11 @@ class ResourcePath:
         return ObjectKey(self.namespace or "", self.name)
 
 
-def parse_request(scope: Mapping[str, Any], receive: Receive) -> Request:
+def parse_request(scope: Scope, receive: Receive) -> Request:
     """Reads an ASGI scope."""
     raw = scope["query_string"]
     query = dict(parse_qsl(raw.decode("latin-1"), keep_blank_values=True)) if raw else {}
-    return Request(scope["method"], scope["path"], query, dict(scope["headers"]), receive)
+    return Request(scope["method"], scope["path"], query, dict(scope["headers"]), receive, raw)
 
 
 def parse_target(path: str, kinds: Kinds) -> ResourcePath | None:

@@ -12,7 +12,7 @@ from gpuyard import errors
 from gpuyard.client.log_place import LOG_FRAMES
 from gpuyard.kube.objects import Manifest, annotations_of
 from gpuyard.kube.timestamps import LONGEST_S, parse_time
-from gpuyard.local.http.answers import Page, Response, Stream, list_body, object_body, success
+from gpuyard.local.http.answers import Page, Response, Stream, Upgrade, list_body, object_body, success
 from gpuyard.local.http.negotiation import Form, choose_form
 from gpuyard.local.http.paging import Pager
 from gpuyard.local.http.request import Request, ResourcePath
@@ -22,6 +22,7 @@ from gpuyard.local.objects.deletion import orphans_by_default, parse_delete_opti
 from gpuyard.local.objects.kinds.fields import invalid_object, invalid_options, unsupported
 from gpuyard.local.objects.kinds.kind import ServedApi, Subresource
 from gpuyard.local.objects.pod_logs import PodLogOptions, PodLogs
+from gpuyard.local.objects.pod_streams import PodStreams
 from gpuyard.local.objects.selection import parse_selection
 from gpuyard.local.objects.verbs import ObjectApi
 from gpuyard.local.objects.writes import WrittenObject
@@ -29,19 +30,27 @@ from gpuyard.local.objects.writes import WrittenObject
 #: For `client.log_place`: which byte of the log the answer begins with, and of which start of the container.
 _LOG_OFFSET, _LOG_START = b"gpuyard-log-offset", b"gpuyard-log-start"
 
-Answered = Response | Stream
+Answered = Response | Stream | Upgrade
 _Handler = Callable[[ResourcePath, Request], Awaitable[Answered]]
 
 
 class Resources:
-    """Answers requests for what `parse_target` found. `logs` is None where no kubelet runs."""
+    """Answers requests for what `parse_target` found. `logs` and `streams` are None where no kubelet runs."""
 
-    def __init__(self, api: ObjectApi, watches: Watches, logs: PodLogs | None, served: ServedApi) -> None:
+    def __init__(
+        self,
+        api: ObjectApi,
+        watches: Watches,
+        logs: PodLogs | None,
+        streams: PodStreams | None,
+        served: ServedApi,
+    ) -> None:
         self._api = api
         self._served = served
         self._pager = Pager(api)
         self._watches = watches
         self._logs = logs
+        self._pod_streams = streams
         self._verbs: dict[str, _Handler] = {
             "get": self._get,
             "list": self._list,
@@ -62,6 +71,8 @@ class Resources:
         part = target.subresource
         if verb not in (part.verbs if part else target.spec.verbs):
             raise errors.MethodNotAllowed("the server does not allow this method on the requested resource")
+        if part is not None and part.upgrades:
+            return await self._upgrade(target, part, request)
         if part is not None and part.streams:
             return await self._log(target, request)
         if part is not None and verb == "create":
@@ -160,6 +171,16 @@ class Resources:
         place = ((_LOG_OFFSET, b"%d" % log.offset), (_LOG_START, b"%d" % log.start))
         media_type = LOG_FRAMES.encode() if options.in_frames else b"text/plain"
         return Stream(log.pieces, media_type, place)
+
+    async def _upgrade(self, target: ResourcePath, part: Subresource, request: Request) -> Answered:
+        if self._pod_streams is None:
+            raise errors.ServiceUnavailable("this server has no kubelet that runs containers")
+        # Its library is loaded for those who need it.
+        from gpuyard.local.http.streams.requests import open_exec
+
+        pod = orjson.loads(self._api.get_raw(target.spec, target.key).value)
+        container = choose_container(pod, request.query.get("container", ""))
+        return open_exec(self._pod_streams, pod, container, request)
 
     def _written(
         self, target: ResourcePath, request: Request, form: Form, answer: WrittenObject, status: int

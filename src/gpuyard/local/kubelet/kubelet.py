@@ -17,11 +17,11 @@ from gpuyard.kube.objects import PODS, Manifest, key_of, uid_of
 from gpuyard.kube.pods import is_terminal
 from gpuyard.local.kubelet.back_off import BackOff
 from gpuyard.local.kubelet.context import KubeletContext
-from gpuyard.local.kubelet.device_recovery import told_devices
 from gpuyard.local.kubelet.devices.manager import DeviceManager
 from gpuyard.local.kubelet.machine import Machine
 from gpuyard.local.kubelet.node import HEARTBEAT_S, NodeReporter
 from gpuyard.local.kubelet.pod_folders import PodFolder, pod_folders
+from gpuyard.local.kubelet.pods.device_recovery import told_devices
 from gpuyard.local.kubelet.pods.worker import PodWorker
 from gpuyard.local.runtime import journal as journals
 from gpuyard.local.runtime.container import Container

@@ -13,6 +13,7 @@ from gpuyard.local.kubelet.host_names import HostNames
 from gpuyard.local.kubelet.image_pulls import Images
 from gpuyard.local.kubelet.logs.kubelet_logs import KubeletLogs
 from gpuyard.local.kubelet.ports import PortPool
+from gpuyard.local.kubelet.streams import KubeletStreams
 from gpuyard.local.paths import YardPaths
 from gpuyard.local.runtime.runtimes import Runtimes
 
@@ -20,7 +21,7 @@ _MAX_NAME = 63
 
 
 class Machine:
-    """Owns what isn't any node's: the folders of all pods, their logs, names and ports, and the runtimes.
+    """Owns what isn't any node's: folders, logs and streams of all pods, names, ports, and the runtimes.
 
     So a log can be read for as long as its pod is there, also when the node no longer is.
 
@@ -39,6 +40,7 @@ class Machine:
         self.clock = clock
         self.nodes = tuple(nodes)
         self.logs = KubeletLogs(paths.pods_dir, clock)
+        self.streams = KubeletStreams(paths.pods_dir, runtimes)
         self.images = Images(runtimes.podman.host)
         self.host_names = HostNames(paths.hosts_dir)
         self.ports = PortPool()

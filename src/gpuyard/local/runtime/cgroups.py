@@ -125,11 +125,19 @@ class Cgroups:
         lines = (line.rpartition(" ") for line in text.splitlines())
         return {key: int(number) for key, _, number in lines}
 
+    def folders(self, name: str) -> list[Path]:
+        """The container's groups."""
+        if not _NAME.fullmatch(name):
+            return []
+        parents = dict.fromkeys((self.cpu, self.memory, self.processes))
+        found = [parent / name for parent in parents if parent is not None]
+        return [folder for folder in found if folder.is_dir()]
+
     def pids(self, name: str) -> set[int]:
         """Processes of the container, on this host."""
         if not _NAME.fullmatch(name):
             return set()
-        for parent in (self.processes, self.cpu):
+        for parent in (self.processes, self.cpu, self.memory):
             if parent is not None:
                 with suppress(OSError):
                     return {int(pid) for pid in (parent / name / "cgroup.procs").read_text().split()}

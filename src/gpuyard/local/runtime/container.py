@@ -129,6 +129,7 @@ class Container:
         await self._ended.wait()
         journal = await patiently(self._journal)
         await self._end_leftovers(self._members(journal))
+        await self._end_guests()
         # Only now: a zombie keeps its pid, which is also the session's number, from being another's.
         self._reap()
         self.close()
@@ -160,6 +161,7 @@ class Container:
             log.warning("%s", error)
         self._cgroups.remove(self.name)
         remove_tree(self.folder / journals.TMP)
+        (self.folder / journals.ENTRY).unlink(missing_ok=True)
 
     async def stop(self, grace_s: float, by: signal.Signals = signal.SIGTERM) -> None:
         """The signal `by` to the command; SIGKILL to all of the container when it hasn't ended in time.
@@ -214,6 +216,12 @@ class Container:
                 await patiently(partial(self._tell, left, due))
             await asyncio.sleep(pause_s)
             pause_s = min(pause_s * 2, _POLL_MAX_S)
+
+    async def _end_guests(self) -> None:
+        """Kills what keeps its groups from being removed: who brought a command into a sandbox."""
+        while left := await patiently(partial(self._cgroups.pids, self.name)):
+            send(left, signal.SIGKILL)
+            await asyncio.sleep(_POLL_S)
 
     def _tell(self, left: set[int], due: dict[int, float]) -> None:
         """Signals each of these that has no parent of its own, at the time that `due` keeps for it.

@@ -38,6 +38,7 @@ log = logging.getLogger(__name__)
 JOURNAL = "journal"
 LOG = "log"
 TMP = "tmp"
+ENTRY = "entry.json"
 
 #: PID_MAX_LIMIT of Linux.
 _MAX_PID = 1 << 22

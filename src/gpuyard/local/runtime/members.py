@@ -48,9 +48,9 @@ class Namespace:
         """See `Members.command`."""
         if not self._is_alive():
             return None
-        children = (s.pid for s in procfs.all_processes().values() if s.parent == self._init)
+        assert self._init is not None
         # Bubblewrap itself is process 1; the command is what it forks first.
-        return next((pid for pid in children if procfs.innermost_pid(pid) == 2), None)
+        return next((pid for pid in procfs.children(self._init) if procfs.innermost_pid(pid) == 2), None)
 
     def alive(self) -> set[int]:
         """See `Members.alive`."""

@@ -7,6 +7,7 @@ every function raises that OSError.
 from __future__ import annotations
 
 import errno
+import os
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -84,6 +85,13 @@ def all_processes() -> dict[int, ProcessStat]:
     """Every process that is alive."""
     found = (read_stat(int(entry.name)) for entry in _PROC.iterdir() if entry.name.isdigit())
     return {stat.pid: stat for stat in found if stat is not None and not stat.is_dead}
+
+
+def children(pid: int) -> set[int]:
+    """Of a process without threads. Where the kernel lists none, all of the host's are looked at."""
+    if (_PROC / f"self/task/{os.getpid()}/children").exists():
+        return {int(child) for child in _read(pid, f"task/{pid}/children").split()}
+    return {stat.pid for stat in all_processes().values() if stat.parent == pid}
 
 
 def descendants(root: int, table: Mapping[int, ProcessStat]) -> set[int]:
@@ -164,8 +172,17 @@ def innermost_pid(pid: int) -> int | None:
 
 def pid_namespace(pid: int) -> int | None:
     """The inode that names its PID namespace; None when it is gone or we may not look."""
+    return _namespace(pid, "pid")
+
+
+def user_namespace(pid: int) -> int | None:
+    """The inode that names its user namespace; None when it is gone or we may not look."""
+    return _namespace(pid, "user")
+
+
+def _namespace(pid: int, kind: str) -> int | None:
     try:
-        return (_PROC / str(pid) / "ns/pid").stat().st_ino
+        return (_PROC / str(pid) / "ns" / kind).stat().st_ino
     except OSError as error:
         if is_shortage(error):
             raise

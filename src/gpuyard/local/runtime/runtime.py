@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
 
 from gpuyard.local.runtime.container import Container
+from gpuyard.local.runtime.exec_process import ContainerEntry
 from gpuyard.local.runtime.journal import Journal
 from gpuyard.local.runtime.values import ContainerSpec
 
@@ -52,6 +54,20 @@ class Runtime(Protocol):
 
     def attach(self, folder: Path, journal: Journal) -> Container:
         """The handle of a start of its own, which the journal says got going."""
+        ...
+
+    async def enter(self, folder: Path, command: Sequence[str], *, tty: bool, mark: str) -> ContainerEntry:
+        """How a command gets into a start of its own, which the journal says got going.
+
+        Args:
+            folder: of the start.
+            command: program and arguments; the program is looked up in the container.
+            tty: it will have a terminal.
+            mark: see `ContainerEntry`.
+
+        Raises:
+            BadRequest: the container has ended.
+        """
         ...
 
     async def discard(self, name: str) -> None:

@@ -4,16 +4,18 @@ from __future__ import annotations
 
 import asyncio
 import signal
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from datetime import datetime
 from functools import partial
 from pathlib import Path
 
+from gpuyard import errors
 from gpuyard.local.runtime import journal as journals
 from gpuyard.local.runtime import procfs
 from gpuyard.local.runtime.cgroups import Cgroups, find_cgroups
 from gpuyard.local.runtime.container import Container
 from gpuyard.local.runtime.ending import conclude, rebooted
+from gpuyard.local.runtime.exec_process import ContainerEntry
 from gpuyard.local.runtime.journal import Journal
 from gpuyard.local.runtime.log_copier import KEEP_BYTES
 from gpuyard.local.runtime.members import marked, patiently, send
@@ -125,6 +127,17 @@ class Runtimes:
 
     def _runtime_of(self, journal: Journal) -> Runtime:
         return self.choose(image=journal.isolation == PODMAN)
+
+    async def enter(self, folder: Path, command: Sequence[str], *, tty: bool, mark: str) -> ContainerEntry:
+        """See `Runtime.enter`.
+
+        Raises:
+            BadRequest: nothing was started there, or it has ended.
+        """
+        journal = await patiently(partial(journals.read, folder / journals.JOURNAL))
+        if journal is None or journal.started is None:
+            raise errors.BadRequest("the container is only just starting")
+        return await self._runtime_of(journal).enter(folder, command, tty=tty, mark=mark)
 
     async def end_lost(self, name: str) -> None:
         """Ends what is left of the start of this name, of which no journal is left."""

@@ -10,6 +10,9 @@ from pathlib import Path
 
 #: Set in the environment of every container: which one a process belongs to.
 ENV_CONTAINER = "GPUYARD_CONTAINER"
+#: Set in the environment of what a client runs in a container beside its command: the container again, and
+#: which one it is.
+ENV_EXEC = "GPUYARD_EXEC"
 #: Where programs are looked for that nobody said a PATH for.
 DEFAULT_PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 

@@ -14,7 +14,7 @@ KINDS = (
 @pytest.mark.parametrize(
     ("path", "said"),
     [
-        ("/api/v1/namespaces/default/pods/a/exec", "this gpuyard yard serves no exec of pods, but "),
+        ("/api/v1/namespaces/default/pods/a/proxy", "this gpuyard yard serves no proxy of pods, but "),
         ("/api/v1/namespaces/d/configmaps/a/status", "serves no status of configmaps"),
         ("/apis/apps/v1/namespaces/default/deployments", KINDS),
         ("/apis/apps/v1/deployments/a/scale", KINDS),

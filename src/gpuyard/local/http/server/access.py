@@ -6,9 +6,9 @@ import hmac
 
 from gpuyard import errors
 from gpuyard.local.http.answers import failure
-from gpuyard.local.http.app import AsgiApp, Scope, Send, send_response
+from gpuyard.local.http.app import AsgiApp, Send, send_response
 from gpuyard.local.http.documents import HEALTH_PATHS
-from gpuyard.local.http.request import Receive
+from gpuyard.local.http.request import Receive, Scope
 
 
 class Guard:

@@ -15,9 +15,10 @@ import resource
 import socket
 import ssl
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Protocol
 
 import uvicorn
+from uvicorn.protocols.http.flow_control import FlowControl
 from uvicorn.protocols.http.httptools_impl import STATUS_LINE, HttpToolsProtocol
 
 #: Request line and headers; a selector of a thousand clauses fits.
@@ -162,10 +163,23 @@ class Acceptor:
         protocol.abort()
 
 
+class Upgraded(Protocol):
+    """What speaks on a connection from the end of HTTP on."""
+
+    def data_received(self, data: bytes) -> None:
+        """The client sent this."""
+        ...
+
+    def connection_lost(self) -> None:
+        """The client has left, or sends no more."""
+        ...
+
+
 class BoundedProtocol(HttpToolsProtocol):
     """uvicorn's protocol with limits on the head of a request, and on the time until one has a token.
 
-    The application calls `scope["identified"]` for a request that shows who it is from.
+    The application calls `scope["identified"]` for a request that shows who it is from, and
+    `scope["upgrade"]` to speak something else than HTTP from now on, see `upgrade`.
     """
 
     def __init__(self, server: uvicorn.Server, acceptor: Acceptor) -> None:
@@ -179,6 +193,18 @@ class BoundedProtocol(HttpToolsProtocol):
         self._end_timer: asyncio.TimerHandle | None = None
         #: Whether a request came while another is being answered.
         self._pipelined = False
+        self._upgraded: Upgraded | None = None
+
+    def upgrade(self, upgraded: Upgraded) -> tuple[asyncio.Transport, FlowControl]:
+        """Hands the connection over: HTTP is over, the rest is between the client and `upgraded`."""
+        self._upgraded = upgraded
+        if self.cycle is None:  # the client has left meanwhile
+            self.loop.call_soon(upgraded.connection_lost)
+        else:
+            # As if it had: uvicorn expects no answer of the application.
+            self.cycle.disconnected = True
+            self.flow.resume_reading()
+        return self.transport, self.flow
 
     def abort(self) -> None:
         """Ends the connection at once."""
@@ -192,6 +218,9 @@ class BoundedProtocol(HttpToolsProtocol):
                 timer.cancel()
         self._acceptor.leave(self)
         super().connection_lost(exc)
+        if self._upgraded is not None:
+            self._upgraded.connection_lost()
+            self._upgraded = None
         # uvicorn cancels it only where the client said that it leaves, and it would hold the TLS buffers.
         self._unset_keepalive_if_required()
         # A request knows the protocol and is known by it. Cut apart, both go now and not with the next
@@ -201,10 +230,15 @@ class BoundedProtocol(HttpToolsProtocol):
 
     def eof_received(self) -> None:
         """The client sends no more: asyncio ends the connection, but waits for the answer to be read."""
+        if self._upgraded is not None:
+            self._upgraded.connection_lost()
         self._end_timer = self.loop.call_later(END_TIMEOUT_S, self.transport.abort)
 
     def data_received(self, data: bytes) -> None:
         """Reads on, and counts what is no body."""
+        if self._upgraded is not None:
+            self._upgraded.data_received(data)
+            return
         if self._pipelined:
             return
         self._head_bytes += len(data)
@@ -237,6 +271,7 @@ class BoundedProtocol(HttpToolsProtocol):
         super().on_headers_complete()
         scope: Any = self.scope
         scope["identified"] = functools.partial(self._acceptor.identify, self)
+        scope["upgrade"] = self.upgrade
 
     def on_body(self, body: bytes) -> None:
         """A piece of its body is there: the application bounds these."""

@@ -58,6 +58,7 @@ class Subresource:
         apply: for create: what the body makes of the object.
         deletes: for create that deletes the object, after `apply`: the `DeleteOptions` in the body.
         streams: a get opens a stream of whoever runs the containers, instead of reading the object.
+        upgrades: a request becomes a WebSocket to whoever runs the containers.
     """
 
     name: str
@@ -67,6 +68,7 @@ class Subresource:
     apply: Callable[[KindSpec, Manifest, Manifest, datetime], Manifest] | None = None
     deletes: Callable[[Manifest], Manifest] | None = None
     streams: bool = False
+    upgrades: bool = False
 
 
 @dataclass(frozen=True)

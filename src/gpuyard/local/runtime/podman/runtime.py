@@ -10,7 +10,7 @@ from __future__ import annotations
 import asyncio
 import os
 import signal
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from datetime import datetime
 from functools import partial
 from pathlib import Path
@@ -21,6 +21,7 @@ from gpuyard.local.runtime import procfs
 from gpuyard.local.runtime.cgroups import Cgroups
 from gpuyard.local.runtime.container import Container
 from gpuyard.local.runtime.ending import KILLED_CODE, last_line
+from gpuyard.local.runtime.exec_process import ContainerEntry
 from gpuyard.local.runtime.journal import Journal
 from gpuyard.local.runtime.log_copier import wait_until_copied
 from gpuyard.local.runtime.members import Namespace, patiently, send
@@ -34,7 +35,7 @@ from gpuyard.local.runtime.podman.arguments import (
 from gpuyard.local.runtime.podman.host import PODMAN, Podman
 from gpuyard.local.runtime.runtime import Applied
 from gpuyard.local.runtime.spawn import Descriptors, Starts, check_text, pidfd_of, popen
-from gpuyard.local.runtime.values import ContainerSpec, Exit, ExitReason
+from gpuyard.local.runtime.values import ENV_EXEC, ContainerSpec, Exit, ExitReason
 
 # The journal comes and is kept from podman as in `shell`: its lock must end with this shell, not with conmon.
 # One write says all: conmon's line of /proc/PID/stat, or our own when conmon has ended by now, as we do too.
@@ -103,6 +104,17 @@ class PodmanRuntime:
     def _container(self, folder: Path, journal: Journal, pidfd: int | None) -> Container:
         assert journal.started is not None
         return PodmanContainer(folder, journal, journal.started.pid, pidfd, self._starts.clock, self.host)
+
+    async def enter(self, folder: Path, command: Sequence[str], *, tty: bool, mark: str) -> ContainerEntry:
+        """See `Runtime.enter`."""
+        journal = await patiently(partial(journals.read, folder / journals.JOURNAL))
+        if journal is None or journal.exit is not None:
+            raise errors.BadRequest("the container has just ended")
+        words = self.host.command("exec", "--interactive", "--env", f"{ENV_EXEC}={mark}")
+        if tty:
+            # Podman's own terminal is ours, and it makes another in the container.
+            words = ["setsid", "--ctty", "--wait", "--", *words, "--tty"]
+        return ContainerEntry([*words, journal.name, *command], self.host.environment, Path("/"), mark)
 
     async def discard(self, name: str) -> None:
         """See `Runtime.discard`: podman may know a container of which the shell couldn't tell us."""

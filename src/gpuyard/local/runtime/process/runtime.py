@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import asyncio
 import os
+from collections.abc import Sequence
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -11,8 +13,10 @@ from gpuyard import errors
 from gpuyard.local.runtime import journal as journals
 from gpuyard.local.runtime.cgroups import Cgroups
 from gpuyard.local.runtime.container import Container
+from gpuyard.local.runtime.exec_process import ContainerEntry
 from gpuyard.local.runtime.journal import Journal
 from gpuyard.local.runtime.members import Members, Namespace, patiently
+from gpuyard.local.runtime.process.entering import entry_of, keep_entry
 from gpuyard.local.runtime.process.programs import check_working_dir, find_program
 from gpuyard.local.runtime.process.sandbox import BUBBLEWRAP, Isolation, bubblewrap_args, check_word_count
 from gpuyard.local.runtime.process.session import Session
@@ -21,6 +25,7 @@ from gpuyard.local.runtime.runtime import Applied
 from gpuyard.local.runtime.spawn import Descriptors, Starts, check_text, pidfd_of, popen
 from gpuyard.local.runtime.values import ENV_CONTAINER, ContainerSpec
 
+_SETUP_POLL_S = 0.005
 #: Bubblewrap always sets no_new_privs.
 _SECURITY = {BUBBLEWRAP: frozenset(("allowPrivilegeEscalation",))}
 
@@ -59,6 +64,22 @@ class ProcessRuntime:
         assert journal.started is not None
         return self._container(folder, journal, journal.started.pid, pidfd_of(journal.started))
 
+    async def enter(self, folder: Path, command: Sequence[str], *, tty: bool, mark: str) -> ContainerEntry:
+        """See `Runtime.enter`. Waits until the container is set up: its command is the last of that."""
+        path = folder / journals.JOURNAL
+        while True:
+            journal = await patiently(partial(journals.read, path))
+            if journal is None or journal.exit is not None or journal.exit_code is not None:
+                raise errors.BadRequest("the container has just ended")
+            if await patiently(self._members(journal).command) is not None:
+                break
+            if not await patiently(partial(journals.is_locked, path)):
+                raise errors.BadRequest("the container has just ended")
+            await asyncio.sleep(_SETUP_POLL_S)
+        init = journal.init_pid if journal.isolation == BUBBLEWRAP else None
+        cgroups = self.cgroups.folders(journal.name)
+        return entry_of(folder, command, cgroups=cgroups, init=init, tty=tty, mark=mark)
+
     async def discard(self, name: str) -> None:
         """See `Runtime.discard`: a process that never got going leaves nothing."""
 
@@ -76,6 +97,7 @@ class ProcessRuntime:
         program = find_program(spec.argv[0], spec.env, working_dir)
         command = [program, *spec.argv[1:]]
         env = {**spec.env, ENV_CONTAINER: spec.name}
+        keep_entry(folder, env, spec.working_dir)
         try:
             groups = self.cgroups.create(spec.name, spec.limits)
         except OSError as error:

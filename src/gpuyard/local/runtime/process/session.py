@@ -23,8 +23,7 @@ class Session:
         """See `Members.command`."""
         if self._started is None or not self._is_session_ours():
             return None
-        table = procfs.all_processes().values()
-        return next((stat.pid for stat in table if stat.parent == self._started.pid), None)
+        return next(iter(procfs.children(self._started.pid)), None)
 
     def alive(self) -> set[int]:
         """See `Members.alive`."""

@@ -32,6 +32,7 @@ def may(**spec: Any) -> tuple[bool, str]:
         ("list", "*", "*", ""),
         ("get", "*", "pods", "*"),
         ("get", "", "*", "log"),
+        ("create", "", "pods", "exec"),
         ("create", "authorization.k8s.io", "selfsubjectaccessreviews", ""),
     ],
 )
@@ -51,7 +52,7 @@ def test_the_version_that_is_served(version: str | None) -> None:
     [
         ({"verb": "get", "group": "apps", "resource": "deployments"}, "serves no deployments.apps"),
         ({"verb": "create", "resource": "jobs"}, "serves no jobs"),
-        ({"verb": "create", "resource": "pods", "subresource": "exec"}, "serves no pods/exec"),
+        ({"verb": "create", "resource": "pods", "subresource": "proxy"}, "serves no pods/proxy"),
         ({"verb": "create", "group": "batch", "resource": "jobs", "version": "v2"}, "batch of version v2"),
         ({"verb": "get", "resource": "pods", "subresource": "log", "version": "v2"}, "log of version v2"),
         ({"verb": "list", "resource": "pods", "subresource": "*"}, "the verb list of pods/*"),

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import signal
 
-from tests.e2e.shell import NOWHERE, Shell
 from tests.terminal import Terminal
+
+from .shell import NOWHERE, Shell
 
 
 def test_a_command_runs_beside_the_run_with_its_input_output_and_exit_code(target: Shell) -> None:

@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 
-from gpuyard.local.kubelet.device_recovery import told_devices
+from gpuyard.local.kubelet.pods.device_recovery import told_devices
 
 A, B = "example.com/a", "example.com/b"
 

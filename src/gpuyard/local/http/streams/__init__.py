@@ -1,0 +1,1 @@
+"""Requests that become streams: exec, attach and port-forward. Imported with the first of them."""

@@ -1,0 +1,53 @@
+"""What requests for streams ask, and the refusals that come before the upgrade.
+
+Sources: kubernetes `pkg/registry/core/pod/rest/subresources.go`, `pkg/kubelet/server/server.go`.
+"""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+from gpuyard import errors
+from gpuyard.kube.objects import Manifest
+from gpuyard.local.http.answers import Upgrade
+from gpuyard.local.http.request import Request, Scope
+from gpuyard.local.http.streams import remote_command
+from gpuyard.local.http.streams.websocket import ServedWebSocket, check_handshake
+from gpuyard.local.objects.pod_streams import PodStreams, StreamOptions
+
+
+def open_exec(streams: PodStreams, pod: Manifest, container: str, request: Request) -> Upgrade:
+    """Reads what is asked for; the command is started once the client has its WebSocket.
+
+    For kubectl takes a refusal before that for a server without WebSockets, and tries SPDY.
+
+    Raises:
+        BadRequest: the request asks for nothing that can be done.
+    """
+    command = request.words("command")
+    if not command or not command[0]:
+        raise errors.BadRequest("you must specify at least one command for the container")
+    if any("\0" in word for word in command):
+        raise errors.BadRequest("a word of the command has a NUL character")
+    options = _options(request)
+    handshake = check_handshake(request, remote_command.SUBPROTOCOLS)
+
+    async def run(scope: Scope) -> None:
+        socket = ServedWebSocket.accept(scope, handshake)
+        try:
+            opened = await streams.exec(pod, container, command, options)
+        except errors.ApiError as error:
+            await remote_command.refuse(socket, error)
+        else:
+            await remote_command.serve(socket, opened, tty=options.tty)
+
+    return Upgrade(run)
+
+
+def _options(request: Request) -> StreamOptions:
+    options = StreamOptions(**{name: request.flag(name) for name in ("stdin", "stdout", "stderr", "tty")})
+    if options.tty:
+        options = replace(options, stderr=False)  # as kubelets do: a terminal has one output
+    if not (options.stdin or options.stdout or options.stderr):
+        raise errors.BadRequest("you must specify at least 1 of stdin, stdout, stderr")
+    return options

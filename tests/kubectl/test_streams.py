@@ -1,0 +1,77 @@
+"""kubectl exec and cp against a yard's API with a kubelet behind it."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import shutil
+from collections.abc import Sequence
+from pathlib import Path
+
+import pytest
+
+from tests.terminal import Terminal
+from tests.unit.local.http.streams.conftest import Served, folder, host, runtime, served
+
+__all__ = ["folder", "host", "runtime", "served"]
+
+pytestmark = pytest.mark.skipif(shutil.which("kubectl") is None, reason="kubectl is not on PATH")
+
+
+def _environment(served: Served) -> dict[str, str]:
+    paths = served.host.paths
+    return {"PATH": os.environ["PATH"], "HOME": str(paths.data_dir), "KUBECONFIG": str(paths.kubeconfig)}
+
+
+async def _kubectl(served: Served, *words: str, stdin: bytes = b"") -> tuple[int | None, bytes, bytes]:
+    """Exit code, output and errors."""
+    pipe = asyncio.subprocess.PIPE
+    process = await asyncio.create_subprocess_exec(
+        "kubectl", *words, env=_environment(served), stdin=pipe, stdout=pipe, stderr=pipe
+    )
+    async with asyncio.timeout(60):
+        out, err = await process.communicate(stdin)
+    return process.returncode, out, err
+
+
+async def test_exec_has_input_output_errors_and_an_exit_code(served: Served) -> None:
+    async with served.running():
+        await served.up()
+        script = "cat; echo no >&2; exit 7"
+        code, out, err = await _kubectl(
+            served, "exec", "-i", "a", "--", "sh", "-c", script, stdin=b"one\ntwo"
+        )
+        assert (code, out) == (7, b"one\ntwo")
+        assert err.startswith(b"no\n")
+        missing = await _kubectl(served, "exec", "a", "--", "no-such-program")
+        assert missing[0] == 1
+        assert b'exec: "no-such-program": executable file not found in $PATH' in missing[2]
+
+
+async def test_exec_in_a_terminal(served: Served) -> None:
+    async with served.running():
+        await served.up()
+        words = ("kubectl", "exec", "-it", "a", "--", "sh")
+        assert await asyncio.to_thread(_type, words, served) == 9
+
+
+def _type(words: Sequence[str], served: Served) -> int:
+    with Terminal(words, _environment(served), served.host.paths.data_dir) as terminal:
+        terminal.type("until [ \"$(stty size)\" = '24 80' ]; do sleep 0.1; done; tty; echo rea''dy\n")
+        terminal.wait_for("ready")
+        assert "/dev/pts/" in terminal.shown
+        terminal.type("sh -c 'echo wa''its; sleep 600'\n")
+        terminal.wait_for("waits")
+        terminal.type("\3echo code $?\n")
+        terminal.wait_for("code 130")
+        terminal.type("exit 9\n")
+        return terminal.finish()
+
+
+async def test_cp_both_ways(served: Served, tmp_path: Path) -> None:
+    (tmp_path / "sent").write_bytes(os.urandom(3_000_000))
+    async with served.running():
+        await served.up("a", main={"workingDir": str(served.host.paths.data_dir)})
+        assert (await _kubectl(served, "cp", str(tmp_path / "sent"), "a:copied"))[0] == 0
+        assert (await _kubectl(served, "cp", "a:copied", str(tmp_path / "got")))[0] == 0
+    assert (tmp_path / "got").read_bytes() == (tmp_path / "sent").read_bytes()
