@@ -38,7 +38,9 @@ class BuildProgress:
             del self._work[what]
             return
         more = sum(1 for d, t in self._work.values() if not t or d < t) - 1
-        amount = f" {done / _MB:.0f} of {total / _MB:.0f} MB" if total else ""
+        amount = (
+            f" {done / _MB:.0f} of {total / _MB:.0f} MB" if total else f" {done / _MB:.0f} MB" if done else ""
+        )
         self._line.show(f"{what}{amount}" + (f", and {more} more" if more > 0 else "") + " …")
 
     def done(self) -> None:

@@ -1,0 +1,196 @@
+"""An archive from a pod, unpacked as it comes. Nothing in it can name a place outside the folder it goes to.
+
+What a pod sends isn't trusted: names that are absolute or have `..` are refused, links that lead out of the
+folder are left out, and links are made last, so that no file is written through one. Devices, FIFOs and
+sockets are left out; owners are the user's own, and of modes the nine bits of permissions stay.
+Sources: POSIX pax(1) (ustar and its extended headers), GNU tar's long names (types L and K).
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import tarfile
+from pathlib import Path
+
+from gpuyard import errors
+from gpuyard.client.streams.websocket import Bytes
+
+_BLOCK = tarfile.BLOCKSIZE
+#: Of names and other words about a member; more is no archive.
+_MAX_WORDS_BYTES = 1 << 20
+_WORDS = (tarfile.GNUTYPE_LONGNAME, tarfile.GNUTYPE_LONGLINK, tarfile.XHDTYPE, tarfile.XGLTYPE)
+_FILES = (tarfile.REGTYPE, tarfile.AREGTYPE, tarfile.CONTTYPE)
+_PERMISSIONS = 0o777
+
+
+class TarReader:
+    """Takes an archive piece by piece: either one file, or a folder that is called `.` and what is in it.
+
+    Args:
+        made: becomes the file or the folder; nothing is there yet, and its own folder is nobody else's.
+
+    Attributes:
+        size: of the file, as soon as that is known; 0 of a folder.
+        done_bytes: of files, so far.
+        is_whole: whether the archive's end has come.
+        left_out: names that weren't unpacked, with the reason.
+    """
+
+    def __init__(self, made: Path) -> None:
+        self.size = self.done_bytes = 0
+        self.is_whole = False
+        self.left_out: list[str] = []
+        self._made = made
+        self._head = bytearray()
+        self._left = self._padding = 0
+        self._words: bytearray | None = None
+        self._info = tarfile.TarInfo()
+        self._said: dict[str, str] = {}
+        self._file = -1
+        self._links: list[tuple[Path, str]] = []
+        self._folders: list[tuple[Path, int]] = []
+
+    def feed(self, data: Bytes) -> None:
+        """Takes the next piece.
+
+        Raises:
+            GpuyardError: it is no archive, or one that isn't to be trusted.
+            OSError: it can't be written.
+        """
+        view = memoryview(data)
+        while view and not self.is_whole:
+            if self._left:
+                piece, view = view[: self._left], view[self._left :]
+                self._left -= len(piece)
+                self._take(piece)
+                if not self._left:
+                    self._end_member()
+            elif self._padding:
+                skipped = min(self._padding, len(view))
+                self._padding, view = self._padding - skipped, view[skipped:]
+            else:
+                missing = _BLOCK - len(self._head)
+                self._head += view[:missing]
+                view = view[missing:]
+                if len(self._head) == _BLOCK:
+                    self._begin_member(bytes(self._head))
+                    self._head.clear()
+
+    def finish(self) -> None:
+        """Makes the links, and gives folders their modes; to be called once it is whole."""
+        for path, target in self._links:
+            path.symlink_to(target)
+        for path, mode in reversed(self._folders):
+            path.chmod(mode | 0o700)  # Else it couldn't be moved, nor removed.
+
+    def close(self) -> None:
+        """Ends what is begun."""
+        if self._file >= 0:
+            os.close(self._file)
+            self._file = -1
+
+    def _begin_member(self, block: bytes) -> None:
+        if block == bytes(_BLOCK):
+            self.is_whole = True
+            return
+        try:
+            info = tarfile.TarInfo.frombuf(block, "utf-8", "surrogateescape")
+        except tarfile.HeaderError as error:
+            raise _untrusted(f"it is no archive ({error})") from error
+        self._info, self._left = info, info.size
+        self._padding = -info.size % _BLOCK
+        if info.type in _WORDS:
+            if info.size > _MAX_WORDS_BYTES:
+                raise _untrusted("a name in it has no end")
+            self._words = bytearray()
+        else:
+            self._begin_object(info)
+        if not self._left:
+            self._end_member()
+
+    def _begin_object(self, info: tarfile.TarInfo) -> None:
+        """Makes what the header is about; `_left` is what of it comes."""
+        name = self._said.pop("path", info.name)
+        target = self._said.pop("linkpath", info.linkname)
+        self._left = int(self._said.pop("size", info.size))
+        self._padding = -self._left % _BLOCK
+        path = self._place(name)
+        if info.isdir():
+            path.mkdir(mode=0o700, exist_ok=True)
+            self._folders.append((path, info.mode & _PERMISSIONS))
+        elif info.type in _FILES:
+            flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
+            self._file = os.open(path, flags, 0o600)
+            self.size = self._left if path == self._made else 0
+        elif info.issym():
+            self._keep_link(path, name, target)
+        elif info.islnk():
+            os.link(self._place(target), path, follow_symlinks=False)
+        else:
+            self.left_out.append(f"{name}: neither file, folder nor link")
+
+    def _keep_link(self, path: Path, name: str, target: str) -> None:
+        depth = len(path.relative_to(self._made).parts) - 1
+        parts = [part for part in target.split("/") if part not in ("", ".")]
+        ups = next((n for n, part in enumerate(parts) if part != ".."), len(parts))
+        # `..` behind a name could leave from where a link by that name leads to.
+        if target.startswith("/") or ups > depth or ".." in parts[ups:]:
+            self.left_out.append(f"{name}: a link that leads out of the folder, to {target}")
+        else:
+            self._links.append((path, target))
+
+    def _place(self, name: str) -> Path:
+        """Where a member goes: the first one decides whether it is a file alone or a folder."""
+        parts = [part for part in name.split("/") if part not in ("", ".")]
+        if name.startswith("/") or ".." in parts or "\0" in name:
+            raise _untrusted(f"{name!r} is outside the folder that is copied")
+        if not self._folders and not self._made.exists() and parts:
+            if len(parts) > 1:
+                raise _untrusted(f"{name!r} is in no folder")
+            return self._made
+        if parts and not self._folders:
+            raise _untrusted(f"{name!r} comes after a file")
+        return self._made.joinpath(*parts)
+
+    def _take(self, piece: memoryview) -> None:
+        if self._words is not None:
+            self._words += piece
+        elif self._file >= 0:
+            self.done_bytes += len(piece)
+            while piece:
+                piece = piece[os.write(self._file, piece) :]
+
+    def _end_member(self) -> None:
+        if self._words is not None:
+            self._read_words(bytes(self._words))
+            self._words = None
+        elif self._file >= 0:
+            os.fchmod(self._file, self._info.mode & _PERMISSIONS)
+            with contextlib.suppress(OverflowError, OSError):
+                os.utime(self._file, (self._info.mtime, self._info.mtime))
+            self.close()
+
+    def _read_words(self, words: bytes) -> None:
+        if self._info.type == tarfile.XGLTYPE:
+            return
+        if self._info.type != tarfile.XHDTYPE:
+            key = "path" if self._info.type == tarfile.GNUTYPE_LONGNAME else "linkpath"
+            self._said[key] = os.fsdecode(words.rstrip(b"\0"))
+            return
+        while words:
+            length, *_ = words.partition(b" ")
+            if not length.isdigit() or not len(length) < int(length) <= len(words):
+                raise _untrusted("it has a broken header")
+            key_bytes, _, value = words[len(length) + 1 : int(length) - 1].partition(b"=")
+            self._said[os.fsdecode(key_bytes)] = os.fsdecode(value)
+            words = words[int(length) :]
+        if not self._said.get("size", "0").isdigit():
+            raise _untrusted("it has a broken header")
+
+
+def _untrusted(why: str) -> errors.GpuyardError:
+    return errors.GpuyardError(
+        f"the pod sends what can't be unpacked: {why}",
+        remedy="does a program called tar in its image do something else?",
+    )

@@ -1,0 +1,144 @@
+"""Archives of pods, unpacked: whole ones come out as they were, and hostile ones reach nothing outside."""
+
+from __future__ import annotations
+
+import io
+import os
+import stat
+import tarfile
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from gpuyard import errors
+from gpuyard.runs.interactive.tar_reader import TarReader
+
+Member = tuple[tarfile.TarInfo, bytes]
+
+
+def member(
+    name: str, content: bytes = b"", *, kind: bytes = tarfile.REGTYPE, to: str = "", mode: int = 0o644
+) -> Member:
+    info = tarfile.TarInfo(name)
+    info.type, info.linkname, info.mode, info.size = kind, to, mode, len(content)
+    return info, content
+
+
+ROOT = member(".", kind=tarfile.DIRTYPE, mode=0o755)
+
+
+def archive(*members: Member, form: int = tarfile.GNU_FORMAT) -> bytes:
+    file = io.BytesIO()
+    with tarfile.open(fileobj=file, mode="w", format=form) as made:
+        for info, content in members:
+            made.addfile(info, io.BytesIO(content))
+    return file.getvalue()
+
+
+@pytest.fixture
+def made(tmp_path: Path) -> Path:
+    """In a folder of its own, as it is used."""
+    (tmp_path / "beside").mkdir()
+    return tmp_path / "beside/it"
+
+
+def unpack(made: Path, data: bytes, step: int = 1 << 16) -> TarReader:
+    reader = TarReader(made)
+    try:
+        for start in range(0, len(data), step):
+            reader.feed(data[start : start + step])
+        reader.finish()
+    finally:
+        reader.close()
+    return reader
+
+
+@pytest.mark.parametrize("form", [tarfile.GNU_FORMAT, tarfile.PAX_FORMAT, tarfile.USTAR_FORMAT])
+@pytest.mark.parametrize("step", [1, 700, 1 << 16])
+def test_a_folder_comes_out_as_it_was(made: Path, form: int, step: int) -> None:
+    deep = "./" + "/".join(["d" * 60] * (2 if form == tarfile.USTAR_FORMAT else 4))
+    parents = [deep[: len(deep) - n * 61] for n in reversed(range(deep.count("/")))]
+    data = archive(
+        ROOT,
+        *(member(parent, kind=tarfile.DIRTYPE, mode=0o500) for parent in parents),
+        member(f"{deep}/ä", b"x" * 1000, mode=0o750),
+        member("./empty", mode=0o4600),
+        member("./last", kind=tarfile.SYMTYPE, to=f"{parents[0]}"),
+        member("./hard", kind=tarfile.LNKTYPE, to="./empty"),
+        form=form,
+    )
+    reader = unpack(made, data, step)
+    assert reader.is_whole and not reader.left_out and reader.done_bytes == 1000
+    file = made / deep / "ä"
+    assert file.read_bytes() == b"x" * 1000 and stat.S_IMODE(file.stat().st_mode) == 0o750
+    assert stat.S_IMODE((made / "empty").stat().st_mode) == 0o600
+    assert (made / "last").readlink() == Path(parents[0]) and (made / "hard").samefile(made / "empty")
+    assert os.access(made / parents[0], os.W_OK)
+
+
+def test_a_file_alone_has_its_size_before_its_end(made: Path) -> None:
+    data = archive(member("./last.pt", b"y" * 5000))
+    reader = TarReader(made)
+    reader.feed(data[:1024])
+    assert (reader.size, reader.done_bytes, reader.is_whole) == (5000, 512, False)
+    reader.feed(data[1024:])
+    reader.close()
+    assert reader.is_whole and made.read_bytes() == b"y" * 5000
+
+
+@pytest.mark.parametrize(
+    "members",
+    [
+        [ROOT, member("/etc/x", b"x")],
+        [ROOT, member("./../x", b"x")],
+        [ROOT, member("a/../../x", b"x")],
+        [ROOT, member("./x", kind=tarfile.LNKTYPE, to="../../secret")],
+        [ROOT, member("./x", kind=tarfile.LNKTYPE, to="/etc/passwd")],
+        [member("a/x", b"x")],
+        [member("x", b"x"), member("y", b"y")],
+    ],
+)
+def test_what_names_a_place_outside_is_refused(made: Path, members: list[Member]) -> None:
+    with pytest.raises(errors.GpuyardError, match="can't be unpacked"):
+        unpack(made, archive(*members))
+    assert {path.name for path in made.parent.parent.iterdir()} == {"beside"}
+
+
+@pytest.mark.parametrize("to", ["/etc", "..", "../..", "sub/../..", "sub/.."])
+def test_a_link_that_may_lead_out_is_left_out_and_nothing_is_written_through_links(
+    made: Path, to: str
+) -> None:
+    link = member("./out", kind=tarfile.SYMTYPE, to=to)
+    reader = unpack(made, archive(ROOT, link, member("./sub", kind=tarfile.DIRTYPE)))
+    assert len(reader.left_out) == 1 and not (made / "out").is_symlink()
+    inside = member("./in", kind=tarfile.SYMTYPE, to="sub")
+    with pytest.raises(OSError):
+        unpack(made.with_name("it2"), archive(ROOT, inside, member("./in/x", b"x")))
+
+
+def test_devices_are_left_out(made: Path) -> None:
+    reader = unpack(made, archive(ROOT, member("./fifo", kind=tarfile.FIFOTYPE), member("./x", b"x")))
+    assert [note.split(":")[0] for note in reader.left_out] == ["./fifo"]
+    assert [path.name for path in made.iterdir()] == ["x"]
+
+
+def _long_words(data: bytearray) -> None:
+    info = tarfile.TarInfo("././@LongLink")
+    info.type, info.size = tarfile.GNUTYPE_LONGNAME, 1 << 40
+    data[:512] = info.tobuf(tarfile.GNU_FORMAT)
+
+
+@pytest.mark.parametrize("spoil", [lambda data: data.__setitem__(3, 7), _long_words])
+def test_what_is_no_archive_is_refused(made: Path, spoil: Callable[[bytearray], None]) -> None:
+    data = bytearray(archive(member("x", b"x")))
+    spoil(data)
+    with pytest.raises(errors.GpuyardError, match="can't be unpacked"):
+        unpack(made, bytes(data))
+
+
+@pytest.mark.parametrize("words", [b"5 a=b\n", b"99 path=x\n", b"x path=x\n", b"13 size=huge\n"])
+def test_broken_extended_headers_are_refused(made: Path, words: bytes) -> None:
+    pax = member("x", words, kind=tarfile.XHDTYPE)
+    with pytest.raises(errors.GpuyardError, match="can't be unpacked"):
+        unpack(made, archive(pax, member("x", b"x")))
