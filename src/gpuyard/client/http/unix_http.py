@@ -7,7 +7,9 @@ all the rest of what it does (docs/adr/0011).
 from __future__ import annotations
 
 import asyncio
+import os
 import select
+import socket
 from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -98,6 +100,7 @@ class _UnixConnection:
         self._writer = writer
         #: Whether the last answer was read to its end and the server keeps the connection.
         self.is_free = True
+        self._wire: UnixWire | None = None
 
     @property
     def has_ended(self) -> bool:
@@ -111,6 +114,8 @@ class _UnixConnection:
     def close(self) -> None:
         """Closes it; nothing of ours is still to be sent by then."""
         self._writer.close()
+        if self._wire:
+            self._wire.close()
 
     async def ask(self, request: ClientRequest) -> ClientResponse:
         """Sends the request and reads the answer's head."""
@@ -123,8 +128,9 @@ class _UnixConnection:
         except BaseException:
             self.close()
             raise
-        wire = UnixWire(self._socket, self._reader, self._writer) if status == 101 else None
-        return ClientResponse(request.path, status, headers, self._pieces(request, headers), wire)
+        if status == 101:
+            self._wire = await UnixWire.take(self._socket, self._reader, self._writer)
+        return ClientResponse(request.path, status, headers, self._pieces(request, headers), self._wire)
 
     async def _pieces(self, request: ClientRequest, headers: Mapping[str, str]) -> AsyncIterator[bytes]:
         if "transfer-encoding" in headers:
@@ -183,25 +189,43 @@ class _UnixConnection:
 
 
 class UnixWire:
-    """Implements `client.http.exchange.Wire`; its connection carries nothing else any more."""
+    """Implements `client.http.exchange.Wire`: the socket itself, since asyncio's streams copy all twice."""
 
-    def __init__(self, socket: Path, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        self._socket, self._reader, self._writer = socket, reader, writer
+    def __init__(self, path: Path, connected: socket.socket, read_already: bytes) -> None:
+        self._path, self._socket, self._read_already = path, connected, read_already
+
+    @classmethod
+    async def take(cls, path: Path, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> UnixWire:
+        """Takes the connection over from asyncio; it ends with the writer."""
+        transport = writer.transport
+        assert isinstance(transport, asyncio.ReadTransport)
+        transport.pause_reading()
+        reader.feed_eof()
+        read_already = await reader.read()
+        ours = socket.socket(fileno=os.dup(writer.get_extra_info("socket").fileno()))
+        ours.setblocking(False)
+        return cls(path, ours, read_already)
 
     async def read(self, most_bytes: int) -> bytes:
         """See `Wire.read`."""
+        if self._read_already:
+            first, self._read_already = self._read_already[:most_bytes], self._read_already[most_bytes:]
+            return first
         try:
-            return await self._reader.read(most_bytes)
+            return await asyncio.get_running_loop().sock_recv(self._socket, most_bytes)
         except ConnectionError as error:
-            raise _silent(self._socket, "it cut the connection") from error
+            raise _silent(self._path, "it cut the connection") from error
 
     async def write(self, data: bytes) -> None:
         """See `Wire.write`."""
         try:
-            self._writer.write(data)
-            await self._writer.drain()
+            await asyncio.get_running_loop().sock_sendall(self._socket, data)
         except ConnectionError as error:
-            raise _silent(self._socket, "it cut the connection") from error
+            raise _silent(self._path, "it cut the connection") from error
+
+    def close(self) -> None:
+        """Lets go of it."""
+        self._socket.close()
 
 
 def _head(request: ClientRequest) -> bytes:

@@ -63,15 +63,19 @@ class RemoteCommand:
             ApiError: it couldn't be started, or what the server says instead of an exit code.
             ConnectionFailed: the connection was cut before it had ended.
         """
-        while (message := await self._socket.receive()) is not None:
-            if len(message) < 2:
-                continue  # the server says that a channel is there
-            channel = message[0]
+        channel, status = -1, bytearray()
+        while (piece := await self._socket.receive_piece()) is not None:
+            data = memoryview(piece.data)
+            if piece.begins and data:
+                channel, data = data[0], data[1:]
             if channel == Channel.STATUS:
-                self.exit_code = _exit_code(bytes(message[1:]))
-                return
-            if channel in (Channel.STDOUT, Channel.STDERR):
-                yield Channel(channel), memoryview(message)[1:]
+                status += data
+                if piece.ends and status:
+                    self.exit_code = _exit_code(bytes(status))
+                    return
+            # Without data the server says that a channel is there.
+            elif data and channel in (Channel.STDOUT, Channel.STDERR):
+                yield Channel(channel), data
 
     async def write(self, data: Bytes) -> None:
         """Gives it input."""

@@ -13,6 +13,7 @@ import os
 import struct
 from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import asynccontextmanager
+from typing import NamedTuple
 
 from gpuyard import errors
 from gpuyard.client.http.exchange import ANSWER_TIMEOUT_S, Wire
@@ -81,6 +82,14 @@ def chosen_protocol(headers: Mapping[str, str], key: str, protocols: Sequence[st
     return found
 
 
+class MessagePiece(NamedTuple):
+    """A part of a message, and whether it is its first and its last."""
+
+    data: Bytes
+    begins: bool
+    ends: bool
+
+
 class WebSocket:
     """Messages both ways; one task may receive while others send.
 
@@ -100,31 +109,52 @@ class WebSocket:
         self._server = server
         self._silence_timeout_s = silence_timeout_s
         self._held = memoryview(b"")
+        #: Of the data frame that has begun: what is still to come, and whether it is its message's last.
+        self._left, self._is_last = 0, True
+        self._has_begun = False
         self._sending = asyncio.Lock()
         self._is_closed = False
 
-    async def receive(self) -> Bytes | None:
-        """The next message; None once the server has closed.
+    async def receive_piece(self) -> MessagePiece | None:
+        """What has come next, without waiting for the rest of its message; None once the server has closed.
 
         Raises:
             ConnectionFailed: it was cut, or what comes is no WebSocket's.
             Stalled: no sign of life.
         """
-        begun: list[bytes] = []
-        while True:
-            first, payload = await self._frame()
+        while not self._left:
+            first, size = await self._head()
             match first & _OPCODE:
                 case code if code <= _BINARY:
-                    if first & _FINAL and not begun:
-                        return payload
-                    begun.append(bytes(payload))
-                    if first & _FINAL:
-                        return b"".join(begun)
+                    self._left, self._is_last = size, bool(first & _FINAL)
+                    if not size:
+                        return self._piece(b"")
                 case code if code == _CLOSE:
                     await self._answer_close()
                     return None
                 case code if code == _PING:
-                    await self._send_frame(_PONG, payload)
+                    await self._send_frame(_PONG, await self._exactly(size))
+                case _:
+                    await self._exactly(size)
+        held = self._held or memoryview(await self._some())
+        self._held = held[self._left :]
+        return self._piece(held[: self._left])
+
+    def _piece(self, data: Bytes) -> MessagePiece:
+        self._left -= len(data)
+        begins, self._has_begun = not self._has_begun, True
+        ends = self._is_last and not self._left
+        self._has_begun = not ends
+        return MessagePiece(data, begins, ends)
+
+    async def receive(self) -> Bytes | None:
+        """The next message, whole; else as `receive_piece`."""
+        parts = []
+        while piece := await self.receive_piece():
+            parts.append(piece.data)
+            if piece.ends:
+                return parts[0] if len(parts) == 1 else b"".join(parts)
+        return None
 
     async def send(self, *parts: Bytes) -> None:
         """Sends one message, and waits while the connection is full.
@@ -159,8 +189,8 @@ class WebSocket:
         async with self._sending:
             await self._wire.write(b"".join((head, mask, _masked(payload, mask))))
 
-    async def _frame(self) -> tuple[int, Bytes]:
-        """The first byte of a frame, and its payload."""
+    async def _head(self) -> tuple[int, int]:
+        """The first byte of a frame, and the size of its payload."""
         first, second = await self._exactly(2)
         size = second & 0x7F
         if size == 126:
@@ -169,7 +199,7 @@ class WebSocket:
             (size,) = struct.unpack(">Q", await self._exactly(8))
         if first & _RESERVED or second & _MASKED or size > _MAX_FRAME_BYTES:
             raise errors.ConnectionFailed(f"the API at {self._server} sends what is no WebSocket's frame")
-        return first, await self._exactly(size)
+        return first, size
 
     async def _exactly(self, size: int) -> Bytes:
         """So many bytes, without a copy where they came in one piece."""
@@ -179,16 +209,20 @@ class WebSocket:
             return held[:size]
         parts, left = [held], size - len(held)
         while left:
-            piece = memoryview(await self._read())
-            if not piece:
-                raise errors.ConnectionFailed(
-                    f"the API at {self._server} cut the connection",
-                    remedy="try again; what lies between may end connections that are silent for long",
-                )
+            piece = memoryview(await self._some())
             parts.append(piece[:left])
             self._held = piece[left:]
             left -= len(parts[-1])
         return b"".join(parts)
+
+    async def _some(self) -> bytes:
+        """What has come; at least a byte."""
+        if piece := await self._read():
+            return piece
+        raise errors.ConnectionFailed(
+            f"the API at {self._server} cut the connection",
+            remedy="try again; what lies between may end connections that are silent for long",
+        )
 
     async def _read(self) -> bytes:
         for has_asked in (False, True):
