@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import stat
+from pathlib import Path
 
 from tests.waiting import until
 
@@ -15,10 +16,16 @@ head -c 300000 /dev/zero > deep/big && touch -d @1700000000 deep/big && touch ..
 """
 
 
+def here(target: Shell) -> str:
+    """A folder that runs may write into."""
+    return str(Path(target.gate).parent)
+
+
 def test_a_folder_and_a_file_come_out_of_a_run_as_they_are(target: Shell) -> None:
-    target.background("train", "--", "sh", "-c", MAKES)
-    target.ok("exec", "train", "--", "sh", "-c", "until [ -e made ]; do sleep 0.1; done")
-    result = target.call("cp", "tr:out", "copy")
+    out = f"{here(target)}/out"
+    target.background("train", "--", "sh", "-c", f"cd {here(target)} && {MAKES}")
+    target.ok("exec", "train", "--", "sh", "-c", f"until [ -e {here(target)}/made ]; do sleep 0.1; done")
+    result = target.call("cp", f"tr:{out}", "copy")
     assert (result.code, result.out) == (0, ""), result.err
     assert "left out: ./away: a link that leads out of the folder" in result.err
     copy = target.work / "copy"
@@ -27,26 +34,26 @@ def test_a_folder_and_a_file_come_out_of_a_run_as_they_are(target: Shell) -> Non
     assert (copy / "deep/big").stat().st_mtime == 1_700_000_000
     # Into a folder that is there; a link that is named itself is followed; what is there is replaced.
     (target.work / "copy/a").write_text("old")
-    target.ok("cp", "@:out/last", "copy/a")
-    target.ok("cp", "train:out", ".")
+    target.ok("cp", f"@:{out}/last", "copy/a")
+    target.ok("cp", f"train:{out}", ".")
     assert (copy / "a").read_text() == (target.work / "out/a").read_text() == "one\n"
     assert not [name for name in os.listdir(target.work) if name.startswith(".")]
 
 
 def test_files_and_folders_go_into_a_run_and_nothing_half_is_seen(target: Shell) -> None:
     target.background("train", "--", "sleep", "600")
-    folder = target.work / "give"
+    folder, taken = target.work / "give", f"{here(target)}/taken"
     (folder / "deep").mkdir(parents=True)
     target.script("give/deep/-x y", "hello").chmod(0o640)
-    target.ok("cp", "give", "train:/tmp/taken")
+    target.ok("cp", "give", f"train:{taken}")
     target.script("give/deep/more", "more")
-    target.ok("cp", "give/deep", "train:/tmp/taken")  # added to what is there
-    said = target.ok("exec", "train", "--", "sh", "-c", "cd /tmp/taken && stat -c %a deep/-* && cat deep/*")
+    target.ok("cp", "give/deep", f"train:{taken}")  # added to what is there
+    said = target.ok("exec", "train", "--", "sh", "-c", f"cd {taken} && stat -c %a deep/-* && cat deep/*")
     assert said == "640\nhellomore"
     with (folder / "huge").open("wb") as huge:
         huge.truncate(4 << 30)
-    going = target.start("cp", "give/huge", "train:/tmp/taken/huge")
-    ls = ("exec", "train", "--", "ls", "-A", "/tmp/taken")
+    going = target.start("cp", "give/huge", f"train:{taken}/huge")
+    ls = ("exec", "train", "--", "ls", "-A", taken)
     until(lambda: target.ok(*ls), "it is on its way", lambda said: ".gpuyard-new-" in said)
     going.kill()
     until(lambda: target.ok(*ls), "nothing of it is left", lambda said: said == "deep\n")

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import signal
-from collections.abc import Coroutine, Iterator
+from collections.abc import Coroutine, Iterator, Sequence
 from typing import Any
 
 import click
@@ -27,22 +27,30 @@ def detach_on_interrupt() -> Iterator[None]:
         loop.remove_signal_handler(signal.SIGINT)
 
 
-async def attached(target: Target, name: str, work: Coroutine[Any, Any, int], *, ours: bool) -> int:
+async def attached(
+    target: Target,
+    name: str,
+    work: Coroutine[Any, Any, int],
+    *,
+    ours: bool,
+    again: Sequence[str] = ("logs", "-f"),
+) -> int:
     """Awaits work on a run that is there, and gives its exit code.
 
-    Ctrl-C detaches with 0 and says how to attach again.
+    Ctrl-C, or who cancels, detaches with 0 and says how to attach again.
 
     Args:
         target: where the run is.
         name: the run.
         work: awaited to its end, or cancelled.
         ours: this command submitted the run, so that its own failure from here on is code 125.
+        again: the command that does it.
     """
     try:
         with detach_on_interrupt():
             return await work
     except asyncio.CancelledError:
-        attach, stop = target.command("logs", "-f", name), target.command("stop", name)
+        attach, stop = target.command(*again, name), target.command("stop", name)
         click.echo(f"\nDetached: {name} goes on. Attach again: {attach}\nEnd it: {stop}", err=True)
         return 0
     except OSError as error:

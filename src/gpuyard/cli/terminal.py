@@ -8,26 +8,59 @@ import os
 import signal
 import stat
 import sys
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 
 from gpuyard.client.streams.remote_command import Channel, Streams
 from gpuyard.client.streams.websocket import Bytes
 
 _READ_BYTES = 1 << 16
 _ENDING = (signal.SIGTERM, signal.SIGHUP)
+#: Ctrl-P Ctrl-Q.
+_DETACH = b"\x10\x11"
+
+
+class DetachKeys:
+    """Ctrl-P Ctrl-Q among what is typed, as docker has it; `are_typed` once they came."""
+
+    def __init__(self) -> None:
+        self.are_typed = False
+        self._held = b""
+
+    def pass_on(self, typed: bytes) -> bytes:
+        """What of it is for the program; a Ctrl-P waits for the key behind it."""
+        keys, _, rest = (self._held + typed).partition(_DETACH)
+        self.are_typed = self._held + typed != keys
+        self._held = _DETACH[:1] if keys.endswith(_DETACH[:1]) and not rest and not self.are_typed else b""
+        return keys.removesuffix(self._held) if self._held else keys
 
 
 class TerminalConsole:
-    """Implements `runs.interactive.command.Console`; see `open_console`."""
+    """Implements `runs.interactive.command.Console`; see `open_console`.
 
-    def __init__(self, streams: Streams) -> None:
+    Attributes:
+        resized: to be called when the terminal's size may have changed.
+    """
+
+    def __init__(self, streams: Streams, keys: DetachKeys | None, detach: Callable[[], object]) -> None:
         self.streams = streams
+        self._keys = keys
+        self._detach = detach
         self._size_changed = asyncio.Event()
-        self._size_changed.set()
         self.resized = self._size_changed.set
 
     async def read(self) -> bytes:
         """See `Console`; a terminal that went away has ended."""
+        while typed := await self._typed():
+            if self._keys is None:
+                return typed
+            passed = self._keys.pass_on(typed)
+            if self._keys.are_typed:
+                self._detach()
+            if passed:
+                return passed
+        return b""
+
+    async def _typed(self) -> bytes:
         fd = sys.stdin.fileno()
         # What always can be read isn't waited for, nor can it be.
         if not stat.S_ISREG(os.fstat(fd).st_mode) and fd_can_wait(fd):
@@ -56,22 +89,29 @@ class TerminalConsole:
 
 
 @contextlib.asynccontextmanager
-async def open_console(*, stdin: bool = True) -> AsyncIterator[TerminalConsole]:
+async def open_console(
+    *, stdin: bool = True, tty: bool | None = None, detachable: bool = False
+) -> AsyncIterator[TerminalConsole]:
     """The console of this process, as a terminal where both its input and its output are one.
 
     Within the block a terminal sends every key, Ctrl-C too; it is restored however the block ends. SIGTERM
     and SIGHUP cancel the block, and `SystemExit` has their code.
+
+    Args:
+        stdin: whether input is connected at all.
+        tty: whether the process has a terminal; None where it gets one if this one has.
+        detachable: Ctrl-P Ctrl-Q cancels the block.
     """
-    is_terminal = stdin and sys.stdin.isatty() and sys.stdout.isatty()
-    console = TerminalConsole(Streams(stdin=stdin, tty=is_terminal))
+    is_terminal = stdin and tty is not False and sys.stdin.isatty() and sys.stdout.isatty()
+    task, loop, got = asyncio.current_task(), asyncio.get_running_loop(), list[int]()
+    assert task is not None
+    keys = DetachKeys() if detachable and is_terminal else None
+    console = TerminalConsole(Streams(stdin, is_terminal if tty is None else tty), keys, task.cancel)
     if not is_terminal:
         yield console
         return
     import termios
-    import tty
-
-    task, loop, got = asyncio.current_task(), asyncio.get_running_loop(), list[int]()
-    assert task is not None
+    import tty as terminals
 
     def end(number: int) -> None:
         got.append(number)
@@ -82,8 +122,9 @@ async def open_console(*, stdin: bool = True) -> AsyncIterator[TerminalConsole]:
     for number in _ENDING:
         loop.add_signal_handler(number, end, number)
     loop.add_signal_handler(signal.SIGWINCH, console.resized)
+    console.resized()
     try:
-        tty.setraw(fd, termios.TCSADRAIN)  # what was typed meanwhile stays
+        terminals.setraw(fd, termios.TCSADRAIN)  # what was typed meanwhile stays
         yield console
     except asyncio.CancelledError:
         if got:
@@ -94,6 +135,15 @@ async def open_console(*, stdin: bool = True) -> AsyncIterator[TerminalConsole]:
             termios.tcsetattr(fd, termios.TCSADRAIN, before)
         for number in (*_ENDING, signal.SIGWINCH):
             loop.remove_signal_handler(number)
+
+
+def has_input() -> bool:
+    """Whether somebody gives standard input: a pipe, a file, or a terminal that shows the output, too."""
+    try:
+        mode = os.fstat(sys.stdin.fileno()).st_mode
+    except (AttributeError, OSError, ValueError):  # it is closed
+        return False
+    return not stat.S_ISCHR(mode) or (sys.stdin.isatty() and sys.stdout.isatty())
 
 
 def fd_can_wait(fd: int) -> bool:

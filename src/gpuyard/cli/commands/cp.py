@@ -47,7 +47,7 @@ def command(
     from gpuyard.cli.output.notices import print_notice
     from gpuyard.cli.output.progress import BuildProgress
     from gpuyard.cli.output.results import megabytes
-    from gpuyard.runs.interactive.copying import Copied, copy_from, copy_to
+    from gpuyard.runs.interactive.copying import CopyResult, copy_from, copy_to
     from gpuyard.runs.interactive.live_pod import live_pod
     from gpuyard.runs.notices import Notice
     from gpuyard.runs.run import find_meant_run
@@ -59,7 +59,7 @@ def command(
     def progress(done: int, total: int) -> None:
         shown.bytes(f"copying {path}", done, total)
 
-    async def work(target: Target) -> Copied:
+    async def work(target: Target) -> CopyResult:
         pod = live_pod(target, await find_meant_run(target, name, ask_nodes=False), rank)
         if is_from:
             return await copy_from(target, pod, path, Path(destination), progress)

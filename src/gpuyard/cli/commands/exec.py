@@ -23,13 +23,15 @@ Exit code: that of the command; 127 where there is no such program.
 @run_and_command
 @target_options
 @rank_option
-@click.option("-i", "-t", "as_kubectl", is_flag=True, hidden=True, multiple=False)
+@click.option("-i", "--stdin", is_flag=True, help="Connect standard input whatever it is.")
+@click.option("-t", "as_kubectl", is_flag=True, hidden=True)
 def command(
     name: str,
     command_line: tuple[str, ...],
     context: str | None,
     namespace: str | None,
     rank: int | None,
+    stdin: bool,
     as_kubectl: bool,
 ) -> None:
     """Run a command inside a run, beside its own process.
@@ -39,7 +41,7 @@ def command(
     import sys
 
     from gpuyard.cli.call import call
-    from gpuyard.cli.terminal import open_console
+    from gpuyard.cli.terminal import has_input, open_console
     from gpuyard.runs.interactive.command import exec_in
     from gpuyard.runs.interactive.live_pod import live_pod
     from gpuyard.runs.run import find_meant_run
@@ -47,7 +49,7 @@ def command(
 
     async def work(target: Target) -> int:
         pod = live_pod(target, await find_meant_run(target, name, ask_nodes=False), rank)
-        async with open_console() as console:
+        async with open_console(stdin=stdin or has_input()) as console:
             return await exec_in(target, pod, command_line, console)
 
     sys.exit(call(work, context=context, namespace=namespace))

@@ -11,6 +11,7 @@ from typing import Protocol
 from gpuyard import errors
 from gpuyard.client.streams.remote_command import Channel, RemoteCommand, Streams, open_attach, open_exec
 from gpuyard.client.streams.websocket import Bytes
+from gpuyard.kube.pods import container_statuses
 from gpuyard.runs.interactive.live_pod import LivePod
 from gpuyard.runs.target import Target
 
@@ -72,10 +73,35 @@ async def attach_to(target: Target, pod: LivePod, console: Console) -> int:
     Raises:
         GpuyardError: it can't be reached, or nobody knows how it ended.
     """
-    with _worded(pod):
-        opened = open_attach(target.api, target.namespace, pod.name, pod.container, console.streams)
-        async with opened as process:
-            return await _serve(process, console)
+    opened = open_attach(target.api, target.namespace, pod.name, pod.container, console.streams)
+    async with opened as process:
+        await _serve(process, console)
+    # Kubernetes ends the connection without a word of how the process did.
+    return await _exit_code(target, pod)
+
+
+async def _exit_code(target: Target, pod: LivePod) -> int:
+    from gpuyard.runs.following.run_watch import RunWatch
+
+    watch = RunWatch(target, pod.run)
+    async with watch.watching():
+        while True:
+            if watch.is_synced:
+                pods = {found["metadata"]["name"]: found for found in (*watch.gone, *watch.run.pods)}
+                ended = [
+                    state["terminated"]
+                    for status in container_statuses(pods.get(pod.name, {}))
+                    if status["name"] == pod.container
+                    and "terminated" in (state := status.get("state") or {})
+                ]
+                if ended:
+                    return int(ended[0].get("exitCode", 0))
+                if pod.name not in pods or pods[pod.name] in watch.gone:
+                    raise errors.GpuyardError(
+                        f"the pod {pod.name} is gone, and nobody says how it ended",
+                        remedy=f"what became of it: {target.command('show', pod.run)}",
+                    )
+            await watch.change()
 
 
 async def run_in(target: Target, pod: LivePod, command: Sequence[str], stdin: bytes = b"") -> CommandResult:

@@ -60,7 +60,7 @@ else fail "$dir/$name is a folder"; fi || exit 100
 
 
 @dataclass(frozen=True)
-class Copied:
+class CopyResult:
     """What was copied.
 
     Attributes:
@@ -74,7 +74,7 @@ class Copied:
     notes: tuple[str, ...] = ()
 
 
-async def copy_from(target: Target, pod: LivePod, remote: str, local: Path, progress: Progress) -> Copied:
+async def copy_from(target: Target, pod: LivePod, remote: str, local: Path, progress: Progress) -> CopyResult:
     """Copies a file or a folder of a pod into a folder that is there, or to a name.
 
     A folder of the same name is added to, and files of the same names are replaced.
@@ -101,10 +101,10 @@ async def copy_from(target: Target, pod: LivePod, remote: str, local: Path, prog
         reader.finish()
         _put(beside / "it", final)
     notes = [*reader.left_out, *(console.said.splitlines() if changed else ())]
-    return Copied(str(final), reader.done_bytes, tuple(notes))
+    return CopyResult(str(final), reader.done_bytes, tuple(notes))
 
 
-async def copy_to(target: Target, pod: LivePod, local: Path, remote: str, progress: Progress) -> Copied:
+async def copy_to(target: Target, pod: LivePod, local: Path, remote: str, progress: Progress) -> CopyResult:
     """The other way.
 
     Raises:
@@ -124,7 +124,7 @@ async def copy_to(target: Target, pod: LivePod, local: Path, remote: str, progre
     command = ("sh", "-c", _TAKE, "sh", _no_option(remote), folder, name, local.resolve().name, new, kind)
     if code := await exec_in(target, pod, command, console):
         raise _failed(pod, f"can't copy {local} to {remote} of {pod.name}", code, console.said)
-    return Copied(remote, writer.done_bytes, tuple(writer.left_out))
+    return CopyResult(remote, writer.done_bytes, tuple(writer.left_out))
 
 
 def _parts(remote: str) -> tuple[str, str]:

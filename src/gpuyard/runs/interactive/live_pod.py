@@ -19,11 +19,14 @@ class LivePod:
     Attributes:
         run: the name of its run.
         name, container: where the process is.
+        has_stdin, has_tty: whether the container was made with standard input, and with a terminal.
     """
 
     run: str
     name: str
     container: str
+    has_stdin: bool = False
+    has_tty: bool = False
 
 
 def live_pod(target: Target, run: Run, rank: int | None) -> LivePod:
@@ -43,7 +46,9 @@ def live_pod(target: Target, run: Run, rank: int | None) -> LivePod:
     of_rank = [pod for pod in run.pods if not has_ranks(run) or rank_of(pod) == wanted]
     for pod in reversed(of_rank):
         if container := _running(pod):
-            return LivePod(run.name, pod["metadata"]["name"], container)
+            made = pod["spec"]["containers"][0]
+            streams = bool(made.get("stdin")), bool(made.get("tty"))
+            return LivePod(run.name, pod["metadata"]["name"], container, *streams)
     running = [str(rank_of(pod)) for pod in run.pods if _running(pod)]
     others = f"; --rank {' or '.join(dict.fromkeys(running))} runs" if running else ""
     name = f"rank {wanted} of {run.name}" if has_ranks(run) else run.name
