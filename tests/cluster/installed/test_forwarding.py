@@ -7,9 +7,8 @@ import socket
 import urllib.request
 from concurrent.futures import ThreadPoolExecutor
 
-from tests.waiting import until
-
 from tests.e2e.shell import Shell
+from tests.waiting import until
 
 SERVES = """
 import http.server, socketserver, sys

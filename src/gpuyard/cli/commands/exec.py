@@ -36,7 +36,8 @@ def command(
 ) -> None:
     """Run a command inside a run, beside its own process.
 
-    It has a terminal where standard input and output are one, and standard input in any case.
+    It has a terminal where standard input and output are one; else standard input where that is a pipe or a
+    file.
     """
     import sys
 
