@@ -18,7 +18,7 @@ from gpuyard import errors
 from gpuyard.client.streams.port_forward import PodPort, open_port
 from gpuyard.runs.following.run_watch import RunWatch
 from gpuyard.runs.interactive.live_pod import LivePod, live_pod
-from gpuyard.runs.notices import Notice, NoticeKind, Notify
+from gpuyard.runs.notices import Notice, Notify
 from gpuyard.runs.run import Run, has_ended, state_text
 from gpuyard.runs.target import Target
 
@@ -174,7 +174,7 @@ class _Forwarder:
         """Once, until a connection works again."""
         if text != self._said:
             self._said = text
-            self._notify(Notice(text, NoticeKind.WARNING))
+            self._notify(Notice(text))
 
 
 async def _send(reader: asyncio.StreamReader, opened: PodPort) -> None:
