@@ -22,8 +22,9 @@ _PLACES = {
     "priorityclasses": "/apis/scheduling.k8s.io/v1",
     "cronjobs": "/apis/batch/v1",
     "deployments": "/apis/apps/v1",
+    "storageclasses": "/apis/storage.k8s.io/v1",
 }
-_CLUSTER_SCOPED = ("namespaces", "nodes", "priorityclasses")
+_CLUSTER_SCOPED = ("namespaces", "nodes", "persistentvolumes", "priorityclasses", "storageclasses")
 _KINDS = {
     "configmaps": "ConfigMap",
     "events": "Event",
@@ -31,10 +32,14 @@ _KINDS = {
     "leases": "Lease",
     "namespaces": "Namespace",
     "nodes": "Node",
+    "persistentvolumeclaims": "PersistentVolumeClaim",
+    "persistentvolumes": "PersistentVolume",
     "pods": "Pod",
     "priorityclasses": "PriorityClass",
     "secrets": "Secret",
     "serviceaccounts": "ServiceAccount",
+    "services": "Service",
+    "storageclasses": "StorageClass",
 }
 
 

@@ -16,7 +16,7 @@ from gpuyard.local.objects.kinds.fields import check_one_of, duplicate, forbidde
 from gpuyard.local.objects.kinds.kind import Column, FieldError, KindSpec, status_subresource
 
 _HEADLESS = "None"
-_TYPES = ("ClusterIP", "NodePort", "LoadBalancer", "ExternalName")
+_TYPES = ("ClusterIP", "ExternalName", "LoadBalancer", "NodePort")
 _PROTOCOLS = ("SCTP", "TCP", "UDP")
 _MAX_PORT = 65_535
 
@@ -53,11 +53,11 @@ def _validate(service: Manifest, old: Manifest | None) -> list[FieldError]:
         if name and name in names:
             found.append(duplicate(f"{path}.name", name))
         names.add(name)
+    if old is not None and (old.get("spec") or {}).get("clusterIP") != spec.get("clusterIP"):
+        found.append(invalid("spec.clusterIPs[0]", spec.get("clusterIPs"), "may not change once set"))
     if not found and (spec.get("type") != "ClusterIP" or spec.get("clusterIP") != _HEADLESS):
         detail = "this yard serves headless Services (clusterIP: None), by which pods find one another"
         found.append(forbidden("spec.clusterIP", detail))
-    if old is not None and (old.get("spec") or {}).get("clusterIP") != spec.get("clusterIP"):
-        found.append(invalid("spec.clusterIP", spec.get("clusterIP"), "field is immutable"))
     return found
 
 

@@ -90,7 +90,7 @@ def _validate_claim(claim: Manifest, old: Manifest | None) -> list[FieldError]:
     spec: Mapping[str, Any] = claim.get("spec") or {}
     if old is not None:
         return _claim_update(spec, old.get("spec") or {})
-    found = _validate_access("spec", spec)
+    found = _validate_access(spec, "at least 1 access mode is required")
     requests = (spec.get("resources") or {}).get("requests") or {}
     found += _validate_size("spec.resources", requests)
     if name := spec.get("storageClassName"):
@@ -113,10 +113,10 @@ def _claim_update(new: Mapping[str, Any], old: Mapping[str, Any]) -> list[FieldE
     return [forbidden("spec", _CLAIM_FROZEN)] if changed else []
 
 
-def _validate_access(path: str, spec: Mapping[str, Any]) -> list[FieldError]:
-    modes, place = spec.get("accessModes") or (), f"{path}.accessModes"
+def _validate_access(spec: Mapping[str, Any], why_needed: str = "") -> list[FieldError]:
+    modes, place = spec.get("accessModes") or (), "spec.accessModes"
     if not modes:
-        return [required(place, "at least 1 access mode is required")]
+        return [required(place, why_needed)]
     found = [unsupported(place, mode, sorted(SHORT_MODES)) for mode in modes if mode not in SHORT_MODES]
     if READ_WRITE_ONCE_POD in modes and len(modes) > 1:
         found.append(forbidden(place, "may not use ReadWriteOncePod with other access modes"))
@@ -150,9 +150,9 @@ def _prepare_volume(volume: Manifest, _context: CreateContext) -> None:
 
 def _validate_volume(volume: Manifest, old: Manifest | None) -> list[FieldError]:
     spec: Mapping[str, Any] = volume.get("spec") or {}
-    found = _validate_access("spec", spec)
+    found = _validate_access(spec)
     if not spec.get("capacity"):
-        found.append(required("spec.capacity"))
+        found += [required("spec.capacity"), unsupported("spec.capacity", None, ("storage",))]
     else:
         found += _validate_size("spec.capacity", spec["capacity"])
     found += check_one_of(
@@ -203,10 +203,6 @@ def _phase(manifest: Manifest, _now: datetime) -> str:
     if manifest["metadata"].get("deletionTimestamp"):
         return "Terminating"
     return str((manifest.get("status") or {}).get("phase", ""))
-
-
-def _claim_capacity(claim: Manifest, _now: datetime) -> str:
-    return str(((claim.get("status") or {}).get("capacity") or {}).get("storage", ""))
 
 
 def _claim_of(volume: Manifest, _now: datetime) -> str:

@@ -49,5 +49,5 @@ def test_the_address_stays() -> None:
     old, _ = create(SERVICE, service())
     assert update(SERVICE, old, service(selector={"a": "b"})) == []
     assert [error.path for error in update(SERVICE, old, service(clusterIP="10.0.0.1"))] == [
-        "spec.clusterIP"
-    ] * 2
+        "spec.clusterIPs[0]"
+    ]

@@ -64,7 +64,7 @@ def test_a_volume_is_completed() -> None:
         (PERSISTENT_VOLUME_CLAIM, claim(storageClassName="A_b"), ["spec.storageClassName"]),
         (PERSISTENT_VOLUME_CLAIM, claim(volumeMode="Block"), ["spec.volumeMode"]),
         (PERSISTENT_VOLUME_CLAIM, claim(dataSource={"kind": "A", "name": "b"}), ["spec.dataSource"]),
-        (PERSISTENT_VOLUME, volume(capacity={}), ["spec.capacity"]),
+        (PERSISTENT_VOLUME, volume(capacity={}), ["spec.capacity"] * 2),
         (PERSISTENT_VOLUME, volume(hostPath={"path": "/a/../b"}), ["spec.hostPath.path"]),
         (PERSISTENT_VOLUME, volume(hostPath={"path": ""}), ["spec.hostPath.path"]),
         (PERSISTENT_VOLUME, volume(hostPath={"path": "/a", "type": "Disk"}), ["spec.hostPath.type"]),
