@@ -135,12 +135,10 @@ def stay(run: "Any", gang: "Any" = None, grace: "Any" = None, unused: "Any" = No
         signal.pthread_sigmask(signal.SIG_SETMASK, before)
         return int(run())
     passed: dict[int, float] = {}
-    # A shell at a terminal ignores the first.
-    stops = (signal.SIGTERM, signal.SIGHUP)[: 2 if unused is not None and unused.has_terminal else 1]
     ended = _reap()
 
     def end() -> None:
-        _end_command(command, passed, grace, stops)
+        _end_command(command, passed, grace)
 
     if gang is not None:
         gang.watch(end, passed)
@@ -157,8 +155,7 @@ def stay(run: "Any", gang: "Any" = None, grace: "Any" = None, unused: "Any" = No
             # A Job that has failed stops pods whose gang has told the command already.
             is_told = gang is not None and gang.ended_by and got.si_signo in _STOPPING
             if got.si_code != _SI_KERNEL and not is_told:
-                for number in stops if got.si_signo == signal.SIGTERM else (got.si_signo,):
-                    _send(command, number)
+                _send(command, got.si_signo)
         ended = _reap()
     code, soon = ended[command], time.monotonic() - _grace_s()
     told = [(at, by) for by, at in passed.items() if code == 128 + by or (by in _STOPPING and at > soon)]
@@ -178,14 +175,13 @@ def _grace_s() -> "float":
     return float(said) if said.isdecimal() else _STOP_S
 
 
-def _end_command(command: int, passed: "dict[int, float]", grace: "Any", stops: "tuple[int, ...]") -> None:
+def _end_command(command: int, passed: "dict[int, float]", grace: "Any") -> None:
     """Ends the command and what it left, as a stop does, unless it is being stopped."""
     if not set(_STOPPING).intersection(passed):
         passed[signal.SIGTERM] = time.monotonic()
         if grace is not None:
             grace.begin_end()
-        for number in stops:
-            _send(command, number)
+        _send(command, signal.SIGTERM)
     time.sleep(_grace_s())
     for pid in _look()[0]:
         _send(pid, signal.SIGKILL)
@@ -288,8 +284,6 @@ if __name__ == "__main__":
     ending = _beside("launcher_grace").Grace(_look, _send, _say) if by_grace else None
     by_use = os.environ.get("GPUYARD_IDLE_S") or os.environ.get("GPUYARD_TERMINAL")
     used = _beside("launcher_idle").Unused(_say) if by_use else None
-    if used is not None and not used.await_terminal():
-        sys.exit(EXIT_UNUSED)
     if os.environ.get("GPUYARD_GANG"):
         together = _beside("launcher_gang").stay_together
         sys.exit(together(lambda run, gang: stay(run, gang, ending, used), lambda: main(words), _say))

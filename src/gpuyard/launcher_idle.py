@@ -4,9 +4,9 @@ GPUYARD_IDLE_S=1800 ends the command once this pod's GPUs have been idle for 180
 measures that, and writes onto the pod what it has used; the file `gpu-use` in the folder GPUYARD_POD_INFO has
 what it wrote. Seconds in which nobody measured count for neither side: an agent that is away ends no run.
 
-GPUYARD_TERMINAL=1 starts the command when somebody has attached a terminal, and hangs up when that is gone.
-Who has it says so by another word in the file `terminal`, again and again: a connection that is cut tells a
-container with a terminal nothing.
+GPUYARD_TERMINAL=1 ends the command when the terminal is gone that the run is for, of a shell beside it. Who
+has it says so by another word in the file `terminal`, again and again: a connection that is cut tells a
+container nothing.
 
 Standard library only, Python 3.6 and later, as launcher.py, beside which this file lies.
 """
@@ -15,7 +15,6 @@ Standard library only, Python 3.6 and later, as launcher.py, beside which this f
 
 import json
 import os
-import sys
 import threading
 import time
 
@@ -31,7 +30,6 @@ _BUSY = 0.01
 _WARNING_S = 300.0
 #: What is written onto a pod reaches its files within two minutes.
 _TERMINAL_GONE_S = 300.0
-_TERMINAL_TIMEOUT_S = 60.0
 
 
 class Unused:
@@ -39,32 +37,21 @@ class Unused:
 
     Attributes:
         reason: why it ends; empty as long as it is used.
-        has_terminal: whether it serves one.
     """
 
     def __init__(self, say: "Any") -> None:
         """`say` is the launcher's."""
         self.reason = ""
-        self.has_terminal = os.environ.get("GPUYARD_TERMINAL") == "1" and os.isatty(0)
+        self._has_terminal = os.environ.get("GPUYARD_TERMINAL") == "1"
         self._say = say
         self._idle_s = float(os.environ.get("GPUYARD_IDLE_S") or 0)
-
-    def await_terminal(self) -> bool:
-        """Waits until one is there: what is printed before reaches nobody. False when none came."""
-        due = time.monotonic() + _TERMINAL_TIMEOUT_S
-        while self.has_terminal and not os.get_terminal_size(0).columns:
-            if time.monotonic() > due:
-                self._say("nobody has attached a terminal for " + _span(_TERMINAL_TIMEOUT_S))
-                return False
-            time.sleep(0.02)
-        return True
 
     def watch(self, end: "Any") -> None:
         """From the command's start on: calls `end` once, from a thread, when nobody uses the run any more."""
         threading.Thread(target=self._watch, args=(end,), daemon=True).start()
 
     def _watch(self, end: "Any") -> None:
-        idle = Idleness(self._idle_s, self._tell) if self._idle_s else None
+        idle = Idleness(self._idle_s, self._say) if self._idle_s else None
         terminal, seen_at = "", time.monotonic()
         while not self.reason:
             time.sleep(min(_LOOK_S, self._idle_s / 10 or _LOOK_S))
@@ -73,16 +60,10 @@ class Unused:
             said = _read("terminal")
             if said != terminal:
                 terminal, seen_at = said, time.monotonic()
-            if self.has_terminal and said and time.monotonic() - seen_at > _TERMINAL_GONE_S:
+            if self._has_terminal and said and time.monotonic() - seen_at > _TERMINAL_GONE_S:
                 self.reason = "its terminal is gone"
-        self._tell("this run ends, since " + self.reason)
+        self._say("this run ends, since " + self.reason)
         end()
-
-    def _tell(self, text: str) -> None:
-        if self.has_terminal:
-            # Behind a prompt it would stand in the line that somebody types.
-            sys.stderr.write("\r\n")
-        self._say(text)
 
 
 class Idleness:

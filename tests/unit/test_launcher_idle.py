@@ -5,20 +5,15 @@ from __future__ import annotations
 import ast
 import json
 import os
-import pty
-import signal
 import subprocess
 import sys
-import termios
 import threading
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
 from gpuyard import launcher, launcher_idle
 from gpuyard.launcher_idle import EXIT_UNUSED, Idleness
-from tests.waiting import until
 
 
 def used(measured_s: float, busy_s: float, *, gpus: int = 1, held_s: float = 0) -> str:
@@ -109,52 +104,12 @@ def test_an_idle_run_is_stopped_as_by_a_user(info: Path) -> None:
     assert b"this run ends, since its GPUs have been idle for 1 s" in said
 
 
-@pytest.fixture
-def terminal() -> Iterator[tuple[int, int]]:
-    ours, theirs = pty.openpty()
-    yield ours, theirs
-    os.close(ours)
-    os.close(theirs)
-
-
-def test_the_command_begins_when_a_terminal_is_there(info: Path, terminal: tuple[int, int]) -> None:
-    ours, theirs = terminal
-    with start(info, "sh", "-c", "stty size; exit 7", stdin=theirs, GPUYARD_TERMINAL="1") as process:
-        with pytest.raises(subprocess.TimeoutExpired):
-            process.wait(0.5)
-        termios.tcsetwinsize(theirs, (40, 120))
-        assert process.wait() == 7
-    assert os.read(ours, 1000).split() == [b"40", b"120"]
-
-
-def test_no_terminal_ends_it(info: Path, terminal: tuple[int, int], monkeypatch: pytest.MonkeyPatch) -> None:
-    said = Said()
-    monkeypatch.setattr(launcher_idle, "_TERMINAL_TIMEOUT_S", 0.0)
-    unused = launcher_idle.Unused(said)
-    unused.has_terminal = True
-    monkeypatch.setattr(os, "get_terminal_size", lambda _: os.terminal_size((0, 0)))
-    assert not unused.await_terminal() and said
-
-
 def test_a_terminal_that_is_gone_ends_it(info: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(launcher_idle, "_TERMINAL_GONE_S", 0.05)
     monkeypatch.setattr(launcher_idle, "_LOOK_S", 0.02)
     monkeypatch.setenv("GPUYARD_POD_INFO", str(info))
+    monkeypatch.setenv("GPUYARD_TERMINAL", "1")
     (info / "terminal").write_text("1")
     unused, ended = launcher_idle.Unused(Said()), threading.Event()
-    unused.has_terminal = True
     unused.watch(ended.set)
     assert ended.wait(30) and unused.reason == "its terminal is gone"
-
-
-def test_a_stop_hangs_a_shell_up(info: Path, terminal: tuple[int, int]) -> None:
-    ours, theirs = terminal
-    termios.tcsetwinsize(theirs, (40, 120))
-    # As an interactive shell, it ignores SIGTERM.
-    waits = "trap '' TERM; trap 'exit 5' HUP; echo up; while :; do sleep 0.05; done"
-    # Who runs the tests may ignore it (nohup), and a shell traps nothing that was ignored before.
-    by_env = ("env", "--default-signal=HUP", "sh", "-c", waits)
-    with start(info, *by_env, stdin=theirs, GPUYARD_TERMINAL="1") as process:
-        until(lambda: os.read(ours, 100), "the shell is up", lambda output: b"up" in output)
-        process.send_signal(signal.SIGTERM)
-        assert process.wait() == 5

@@ -19,6 +19,7 @@ from gpuyard.cli.output.terminal_text import make_streams_plain
 #: name → (section, one line of help). The line is here so that `--help` imports no command.
 COMMANDS: dict[str, tuple[str, str]] = {
     "run": ("Runs", "Run a script or command on GPUs and follow its output."),
+    "shell": ("Runs", "Open a shell on a GPU, in a run that ends with the terminal."),
     "ps": ("Runs", "List runs and their states."),
     "logs": ("Runs", "Print a run's output."),
     "show": ("Runs", "Show everything known about one run."),

@@ -69,11 +69,6 @@ def ends_unused(spec: RunSpec) -> bool:
     return spec.idle is not None or spec.terminal
 
 
-def container_fields(spec: RunSpec) -> dict[str, Any]:
-    """The terminal, for the first who attaches to it."""
-    return {"stdin": True, "stdinOnce": True, "tty": True} if spec.terminal else {}
-
-
 def mounts(spec: RunSpec) -> list[dict[str, Any]]:
     """Where the container has the files."""
     return [{"name": _VOLUME, "mountPath": _FOLDER, "readOnly": True}] if ends_unused(spec) else []

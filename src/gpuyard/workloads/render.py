@@ -172,7 +172,6 @@ def _host_pod(run: ResolvedRun, tasks: SweepObjects | None, host: HostContext) -
         "command": [escape_references(word) for word in command],
         "workingDir": host.workdir,
         "env": _env(run, tasks, {name: value for name, value in env.items() if value} | dict(spec.env)),
-        **grace.container_fields(spec),
         **_resources(spec),
         "volumeMounts": [{"name": "shm", "mountPath": "/dev/shm"}, *_mounts(spec)],
     }
@@ -200,7 +199,6 @@ def _image_pod(run: ResolvedRun, tasks: SweepObjects | None, started: Launch) ->
         # A relative one is the folder here whose files go into an image that is built.
         **({"workingDir": spec.workdir} if (spec.workdir or "").startswith("/") else {}),
         "env": _env(run, tasks, env),
-        **grace.container_fields(spec),
         **_resources(spec),
         "securityContext": {"allowPrivilegeEscalation": False, "capabilities": {"drop": ["ALL"]}},
         # The image's own folders belong to root: these two and /dev/shm are what the run can write.

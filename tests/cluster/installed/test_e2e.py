@@ -16,6 +16,7 @@ from tests.e2e import (
     test_logs,
     test_run,
     test_several_pods,
+    test_shell,
     test_stop_and_rm,
     test_sweep,
     test_time_to_save,
@@ -25,7 +26,7 @@ from tests.e2e import (
 _MODULES = (
     *(test_run, test_environment, test_logs, test_interrupt),
     *(test_stop_and_rm, test_listing, test_explain, test_disruptions, test_several_pods),
-    *(test_sweep, test_time_to_save, test_volumes, test_interactive, test_copying),
+    *(test_sweep, test_time_to_save, test_volumes, test_interactive, test_copying, test_shell),
 )
 
 

@@ -246,7 +246,7 @@ def command(
         print_dry_run(run, output or "yaml", environ, wait=wait, context=context, namespace=namespace)
         return
     if to_yard:
-        _start_yard()
+        start_yard()
     read_as = ""
     if spec.build:
         run, read_as = _build(
@@ -367,7 +367,8 @@ def _load(command_line: tuple[str, ...], file: Path | None, env_files: tuple[Pat
     return load_spec(text, str(file) if file else "the command line", flags, os.environ)
 
 
-def _start_yard() -> None:
+def start_yard() -> None:
+    """Starts it where it isn't up, and says so meanwhile."""
     from gpuyard.cli.output.results import StatusLine
     from gpuyard.local import lifecycle
     from gpuyard.local.paths import find_paths

@@ -97,7 +97,7 @@ class RunSpec:
         timeout: how long one attempt may run; None for any time.
         grace: how long its processes have from SIGTERM to SIGKILL; None for Kubernetes' 30 s.
         idle: how long its GPUs may be idle before it ends; None for any time.
-        terminal: whether it serves a terminal, which comes before its command begins.
+        terminal: whether it is for a shell beside it, with whose terminal it ends.
         signal: sent to what handles it before the timeout.
         snapshot: whether it runs in a copy of the code as it is at the submit.
         image: its reference; None for a host process and while `build` is to be done.

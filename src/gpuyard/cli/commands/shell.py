@@ -1,0 +1,129 @@
+"""`gpuyard shell`."""
+
+from __future__ import annotations
+
+import os
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import click
+
+from gpuyard.cli.commands.run import command as run_command
+from gpuyard.cli.commands.run import start_yard
+from gpuyard.cli.options.shared import target_options
+from gpuyard.cli.options.spec import SpecOption, flags_of
+
+if TYPE_CHECKING:
+    from gpuyard.runs.target import Target
+    from gpuyard.workloads.resolved_run import ResolvedRun
+
+_DEFAULT_IDLE = "30m"
+#: Options of `run` that a shell has, too.
+_KEYS = (
+    *("name", "resources.gpus", "resources.cpus", "resources.memory", "resources.shm", "env", "workdir"),
+    *(
+        "image",
+        "image_pull_secrets",
+        "volumes",
+        "timeout",
+        "idle",
+        "priority",
+        "node_selector",
+        "tolerations",
+    ),
+)
+
+
+@click.command(
+    "shell",
+    params=[
+        option for option in run_command.params if isinstance(option, SpecOption) and option.key in _KEYS
+    ],
+    epilog="""\b
+Examples:
+  gpuyard shell --gpus 1
+  gpuyard shell --gpus 1g.10gb --idle 2h
+  gpuyard shell --gpus 8 --image nvcr.io/nvidia/pytorch:25.09-py3 --volume /data=imagenet:ro
+
+\b
+Exit code: that of the shell.
+""",
+)
+@target_options
+def command(context: str | None, namespace: str | None) -> None:
+    """Open a shell on a GPU, in a run of its own that ends with the terminal.
+
+    It ends, too, when the GPUs have been idle for 30 minutes (--idle), after a warning in the terminal; and
+    within minutes where this command was killed or its machine is gone. On a yard it is your own $SHELL.
+    """
+    from gpuyard.cli.call import call
+    from gpuyard.cli.options.registry import registry_environ
+    from gpuyard.runs.interactive.shell import IDLES, shell_spec
+    from gpuyard.runs.submitting.resolve import check_for_cluster, resolve
+    from gpuyard.runs.target import check_namespace, goes_to_yard, namespace_of
+    from gpuyard.workloads.spec.overrides import Flag
+    from gpuyard.workloads.spec.run_spec import load_spec
+
+    if not (sys.stdin.isatty() and sys.stdout.isatty()):
+        raise click.UsageError("A shell needs a terminal. `gpuyard run` takes commands without one.")
+    check_namespace(namespace)
+    flags = flags_of(click.get_current_context())
+    set_keys = {flag.path for flag in flags}
+    if ("resources", "gpus") in set_keys and ("idle",) not in set_keys:
+        flags.append(Flag("the default", ("idle",), _DEFAULT_IDLE))
+    flags.append(Flag("the command", ("run",), IDLES))
+    spec = shell_spec(load_spec(None, "the command line", flags, os.environ))
+    if not goes_to_yard(context):
+        check_for_cluster(spec)
+    run = resolve(spec, Path(), os.environ, namespace=namespace_of(context, namespace))
+    if goes_to_yard(context):
+        start_yard()
+    environ = registry_environ((), None)
+    sys.exit(call(lambda target: _serve(target, run, environ), context=context, namespace=namespace))
+
+
+async def _serve(target: Target, run: ResolvedRun, environ: dict[str, str]) -> int:
+    """Submits the run, waits for it, and ends it with the terminal."""
+    import asyncio
+    import signal
+
+    from gpuyard.cli.output.notices import print_notice
+    from gpuyard.runs.stopping import stop_run
+    from gpuyard.runs.submitting.submit import submit
+
+    await submit(target, run, print_notice, environ=environ)
+    task, loop = asyncio.current_task(), asyncio.get_running_loop()
+    assert task is not None
+    for number in (signal.SIGHUP, signal.SIGTERM):
+        loop.add_signal_handler(number, task.cancel)
+    try:
+        idle = f", or once its GPUs have been idle for {run.spec.idle}" if run.spec.idle else ""
+        click.echo(f"{run.name} is there for this shell, and ends with it{idle}.", err=True)
+        return await _wait_and_open(target, run.name)
+    finally:
+        await stop_run(target, run.name)
+
+
+async def _wait_and_open(target: Target, name: str) -> int:
+    from gpuyard.cli.follow import Screen, outcome_text
+    from gpuyard.cli.terminal import open_console
+    from gpuyard.runs.following.run_events import AttemptBegan, Ended, follow
+    from gpuyard.runs.interactive.live_pod import live_pod
+    from gpuyard.runs.interactive.shell import serve_shell
+    from gpuyard.runs.run import exit_code_of, find_run
+
+    screen, said = Screen(target), follow(target, name, refresh_s=1.0, is_new=True)
+    try:
+        async for event in said:
+            screen.show(event)
+            if isinstance(event, Ended):
+                click.echo(outcome_text(event.run), err=True)
+                return exit_code_of(event.run)
+            if isinstance(event, AttemptBegan):
+                break
+    finally:
+        screen.end()
+    pod = live_pod(target, await find_run(target, name, ask_nodes=False), None)
+    async with open_console() as console:
+        return await serve_shell(target, pod, console, said)
