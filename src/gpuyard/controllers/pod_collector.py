@@ -1,4 +1,4 @@
-"""Pods that no kubelet ends: their node is gone, or they never had one."""
+"""Pods that no kubelet ends: their node is gone or confirmed to be down, or they never had one."""
 
 from __future__ import annotations
 
@@ -9,10 +9,12 @@ from typing import Any
 
 from gpuyard import errors
 from gpuyard.client.api import KubeApi
+from gpuyard.client.events import EventRecorder
 from gpuyard.client.informer import Informer
 from gpuyard.client.supervision import ObjectReference
 from gpuyard.client.workqueue import WorkQueue
 from gpuyard.kube.conditions import with_condition
+from gpuyard.kube.nodes import out_of_service_taint, tolerates
 from gpuyard.kube.objects import NODES, PODS, Manifest, ObjectKey, key_of, uid_of
 from gpuyard.kube.pods import is_terminal
 from gpuyard.kube.timestamps import format_time
@@ -21,8 +23,9 @@ _GRACE_S = 40.0
 
 
 class PodCollector:
-    """Fails and removes pods that are bound to a node which no longer exists, and deleted pods that never
-    were bound; what holds those, as a Job's finalizer does, waits for their end.
+    """Fails and removes pods that are bound to a node which no longer exists, or which is down and carries
+    the taint `out-of-service` that they don't tolerate, and deleted pods that never were bound; what holds
+    those, as a Job's finalizer does, waits for their end.
 
     Unlike a cluster's pod garbage collector it leaves finished pods: on a yard they are the record of a run.
     """
@@ -43,6 +46,7 @@ class PodCollector:
         self._nodes = nodes
         self._pods = pods
         self._grace_s = grace_s
+        self._events = EventRecorder(api, "node-controller", clock)
         #: node → since when it is known to be missing, in watched seconds.
         self._missing: dict[str, float] = {}
         self._queue: WorkQueue[str] = WorkQueue("pod-collector", self.look, nodes.supervisor, self._reference)
@@ -61,14 +65,18 @@ class PodCollector:
     def _on_node(self, old: Manifest | None, new: Manifest | None) -> None:
         if new is None and old is not None:
             self._queue.add(old["metadata"]["name"])
+        elif new is not None and out_of_service_taint(new):
+            self._queue.add(new["metadata"]["name"])
 
     def _on_pod(self, _old: Manifest | None, new: Manifest | None) -> None:
         node = _node_of(new)
-        if ObjectKey("", node) not in self._nodes.objects if node else _is_deleted(new):
+        found = self._nodes.objects.get(ObjectKey("", node))
+        if found is None or out_of_service_taint(found) if node else _is_deleted(new):
             self._queue.add(node)
 
     async def look(self, node: str) -> float | None:
-        """Gives a missing node time to come back, makes sure that it is gone, and removes its pods.
+        """Removes the pods of a node that is down; gives a missing one time to come back before, and makes
+        sure that it is gone.
 
         Args:
             node: its name; empty for deleted pods without a node.
@@ -83,7 +91,16 @@ class PodCollector:
         stranded = [
             pod for pod in self._pods.objects.values() if _node_of(pod) == node and not is_terminal(pod)
         ]
-        if not stranded or ObjectKey("", node) in self._nodes.objects:
+        found = self._nodes.objects.get(ObjectKey("", node))
+        if found is not None and (taint := out_of_service_taint(found)):
+            for pod in stranded:
+                if not any(tolerates(each, taint) for each in pod["spec"].get("tolerations") or ()):
+                    # As the node controller and the taint manager of a cluster say it.
+                    await self._events.record(pod, "Warning", "NodeNotReady", "Node is not ready")
+                    told = f"Marking for deletion Pod {key_of(pod)}"
+                    await self._events.record(pod, "Normal", "TaintManagerEviction", told)
+                    await self._give_up(pod, "node is out of service")
+        if not stranded or found is not None:
             self._missing.pop(node, None)
             return None
         now_s = self._watched_s()
@@ -94,17 +111,20 @@ class PodCollector:
             await self._api.get(NODES, node)
             return self._grace_s
         for pod in stranded:
-            status = pod.get("status") or {}
-            conditions = with_condition(
-                status.get("conditions") or (),
-                "DisruptionTarget",
-                "True",
-                now=format_time(self._clock()),
-                reason="DeletionByPodGC",
-                message="PodGC: node no longer exists",
-            )
-            await self._remove(pod, conditions=conditions)
+            await self._give_up(pod, "node no longer exists")
         return None
+
+    async def _give_up(self, pod: Manifest, why: str) -> None:
+        status = pod.get("status") or {}
+        conditions = with_condition(
+            status.get("conditions") or (),
+            "DisruptionTarget",
+            "True",
+            now=format_time(self._clock()),
+            reason="DeletionByPodGC",
+            message=f"PodGC: {why}",
+        )
+        await self._remove(pod, conditions=conditions)
 
     async def _remove(self, pod: Manifest, **status: Any) -> None:
         key = key_of(pod)

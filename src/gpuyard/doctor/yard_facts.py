@@ -118,14 +118,20 @@ def _health_mistakes(
 ) -> Sequence[str]:
     if running is None or isinstance(settings, errors.GpuyardError) or not settings.simulate:
         return ()
-    if not paths.simulated_health.exists():
+    files = {name: paths.of_node(n).simulated_health for n, name in enumerate(running.agents, 1)}
+    if not any(file.exists() for file in files.values()):
         return ()
     # Most have none.
-    from gpuyard.devices.simulated.simulation import parse_simulation, simulate
+    from gpuyard.devices.simulated.simulation import parse_simulations, simulate
     from gpuyard.devices.simulated.state import read_state
 
-    inventory = simulate(parse_simulation(settings.simulate), seed=running.node)
-    return read_state(paths.simulated_health, inventory)[1]
+    simulations = parse_simulations(settings.simulate)
+    return [
+        mistake if len(files) == 1 else f"{mistake} (node {name})"
+        for (name, file), simulation in zip(files.items(), simulations, strict=False)
+        if file.exists()
+        for mistake in read_state(file, simulate(simulation, seed=name))[1]
+    ]
 
 
 def _folder(paths: YardPaths) -> errors.GpuyardError | None:

@@ -10,8 +10,9 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from gpuyard.kube.conditions import find_condition
-from gpuyard.kube.objects import labels_of
+from gpuyard.kube.conditions import condition_is_true, find_condition
+from gpuyard.kube.objects import annotations_of, labels_of
+from gpuyard.kube.wellknown import ANNOTATION_POWER, POWER_OFF, TAINT_OUT_OF_SERVICE
 
 DISK_PRESSURE = "DiskPressure"
 EFFECTS = ("NoSchedule", "PreferNoSchedule", "NoExecute")
@@ -40,6 +41,47 @@ def disk_pressure_text(node: Mapping[str, Any]) -> str:
     if condition.get("status") != "True":
         return ""
     return str(condition.get("message") or condition.get("reason") or "its disk is full")
+
+
+def is_powered_off(node: Mapping[str, Any]) -> bool:
+    """Whether somebody has taken the power of a simulated node away."""
+    return annotations_of(node).get(ANNOTATION_POWER) == POWER_OFF
+
+
+def without_power(node: Mapping[str, Any]) -> dict[str, Any]:
+    """The node as it is to be for its power to be taken away, and confirmed to be down."""
+    back = with_power(node)
+    metadata, spec = back["metadata"], back["spec"]
+    annotations = {**(metadata.get("annotations") or {}), ANNOTATION_POWER: POWER_OFF}
+    taint = {"key": TAINT_OUT_OF_SERVICE, "value": "nodeshutdown", "effect": "NoExecute"}
+    return {
+        **back,
+        "metadata": {**metadata, "annotations": annotations},
+        "spec": {**spec, "taints": [*spec["taints"], taint]},
+    }
+
+
+def with_power(node: Mapping[str, Any]) -> dict[str, Any]:
+    """The node as it is to be for its power to come back."""
+    metadata, spec = node["metadata"], node.get("spec") or {}
+    annotations = {n: value for n, value in annotations_of(node).items() if n != ANNOTATION_POWER}
+    taints = [taint for taint in spec.get("taints") or () if taint.get("key") != TAINT_OUT_OF_SERVICE]
+    return {
+        **node,
+        "metadata": {**metadata, "annotations": annotations},
+        "spec": {**spec, "taints": taints},
+    }
+
+
+def out_of_service_taint(node: Mapping[str, Any]) -> Mapping[str, Any] | None:
+    """The taint by which somebody confirms that a node which isn't ready is down; None where none does.
+
+    Source: `gcTerminating` in k8s.io/kubernetes/pkg/controller/podgc.
+    """
+    if condition_is_true(node, "Ready"):
+        return None
+    taints = (node.get("spec") or {}).get("taints") or ()
+    return next((taint for taint in taints if taint.get("key") == TAINT_OUT_OF_SERVICE), None)
 
 
 def tolerates(toleration: Mapping[str, Any], taint: Mapping[str, Any]) -> bool:

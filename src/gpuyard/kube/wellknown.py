@@ -97,6 +97,9 @@ ANNOTATION_GPU_DRIVER = "gpuyard.io/gpu-driver"
 ANNOTATION_CDI = "gpuyard.io/cdi"
 #: On nodes whose agent sees their files: whether images can choose GPUs there, see `gpus.exposure`.
 ANNOTATION_GPU_EXPOSURE = "gpuyard.io/gpu-exposure"
+#: On simulated nodes of a yard: POWER_OFF takes their power away.
+ANNOTATION_POWER = "gpuyard.io/power"
+POWER_OFF = "off"
 #: On nodes of a yard: "podman 4.3.1", or "none: " and why images can't run there.
 ANNOTATION_CONTAINERS = "gpuyard.io/containers"
 
@@ -162,4 +165,6 @@ LABEL_KUEUE_JOB_UID = "kueue.x-k8s.io/job-uid"
 
 TAINT_NOT_READY = "node.kubernetes.io/not-ready"
 TAINT_UNREACHABLE = "node.kubernetes.io/unreachable"
+#: Somebody confirms that the machine is down, so that its pods may be given up.
+TAINT_OUT_OF_SERVICE = "node.kubernetes.io/out-of-service"
 TAINT_UNSCHEDULABLE = "node.kubernetes.io/unschedulable"

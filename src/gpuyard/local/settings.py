@@ -87,6 +87,22 @@ class RunningYard:
         """The pid of each node's agent, in order; 0 while it isn't running."""
         return {self.node: self.agent_pid, **self.further_agents}
 
+    def number_of(self, node: str) -> int:
+        """Which of the yard's nodes this is, counted from 1; the only one where no name is given.
+
+        Raises:
+            UsageError: it has no such node, or several, and none is named.
+        """
+        names = list(self.agents)
+        if not node and len(names) == 1:
+            return 1
+        if node in names:
+            return names.index(node) + 1
+        raise errors.UsageError(
+            f"this yard has no node {node!r}" if node else f"this yard has {len(names)} nodes",
+            remedy=f"name one of {', '.join(names)}",
+        )
+
 
 def load_settings(file: Path) -> Settings:
     """The settings kept, or the defaults.

@@ -20,12 +20,15 @@ from gpuyard.workloads.outcome import Reason, disruption_of, is_refused, why_fai
 
 _CREATED = re.compile(r"Created pod: (\S+)")
 _PREEMPTED = re.compile(r"Preempted by pod (?P<uid>\S+) on node (?P<node>\S+)")
+_BY_TAINT = "TaintManagerEviction"
 #: Reasons of events on a pod that tell why it was deleted.
 _TELLING = {
     "Preempted": (Reason.PREEMPTED, "a pod of higher priority took its place"),
     "Evicted": (Reason.EVICTED, ""),
-    "TaintManagerEviction": (Reason.EVICTED, "its node got a taint (NoExecute) that it doesn't tolerate"),
+    _BY_TAINT: (Reason.EVICTED, "its node got a taint (NoExecute) that it doesn't tolerate"),
 }
+#: What the node controller says to the pods of a node that has fallen silent.
+_SILENT = "NodeNotReady"
 #: With the last of them also when the taint went in time. Source: kubernetes
 #: `pkg/controller/tainteviction/taint_eviction.go`, `emitCancelPodDeletionEvent`.
 _CANCELLED = "Cancelling deletion"
@@ -118,6 +121,8 @@ async def _gone_attempt(target: Target, pod: str) -> LostAttempt:
         return LostAttempt(pod, None, "", node, ended, events)
     reason, message = _TELLING[told["reason"]]
     message = message or str(told.get("message") or "its node evicted it")
+    if told["reason"] == _BY_TAINT and any(event.get("reason") == _SILENT for event in events):
+        reason, message = Reason.NODE_LOST, " ".join(f"its node {node} didn't answer".split())
     return LostAttempt(pod, reason, message + await _by_whom(target, told), node, ended, events)
 
 

@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 
 from gpuyard.controllers.pod_collector import PodCollector
@@ -8,9 +10,9 @@ from gpuyard.kube.objects import NODES, PODS
 from .conftest import Clock, Yard
 
 
-async def pod(yard: Yard, name: str, on: str) -> None:
+async def pod(yard: Yard, name: str, on: str, **more: Any) -> None:
     container = {"name": "main", "image": "gpuyard.io/host-process", "command": ["true"]}
-    spec = {"containers": [container], "runtimeClassName": "gpuyard-process"}
+    spec = {"containers": [container], "runtimeClassName": "gpuyard-process", **more}
     await yard.api.create(PODS, {"metadata": {"name": name, "namespace": "default"}, "spec": spec})
     await yard.api.bind("default", name, on)
 
@@ -51,3 +53,33 @@ async def test_pods_of_a_vanished_node_go_when_it_stays_away(yard: Yard, clock: 
             assert len(yard.objects(PODS)) == 2
         else:
             await yard.until(lambda: [p["metadata"]["name"] for p in yard.objects(PODS)] == ["done"])
+
+
+TAINT = {"key": "node.kubernetes.io/out-of-service", "value": "nodeshutdown", "effect": "NoExecute"}
+
+
+@pytest.mark.parametrize("is_ready", [False, True])
+async def test_pods_of_a_node_that_is_confirmed_to_be_down_go_at_once(
+    yard: Yard, clock: Clock, is_ready: bool
+) -> None:
+    """But those that are over or tolerate it; and none while the node is ready."""
+    await yard.api.create(NODES, {"metadata": {"name": "a"}})
+    for name in ("running", "done", "stays"):
+        await pod(
+            yard, name, on="a", tolerations=[{"key": TAINT["key"], "operator": "Exists"}] * (name == "stays")
+        )
+    await yard.api.patch(PODS, "done", {"status": {"phase": "Succeeded"}}, "default", subresource="status")
+    collector = PodCollector(yard.api, clock, clock.seconds, yard.informers[NODES], yard.informers[PODS])
+    async with yard.running(collector):
+        status = {"conditions": [{"type": "Ready", "status": str(is_ready)}]}
+        await yard.api.patch(NODES, "a", {"status": status}, subresource="status")
+        await yard.api.patch(NODES, "a", {"spec": {"taints": [TAINT]}})
+        if is_ready:
+            await yard.until(lambda: yard.node("a")["spec"].get("taints"))
+            assert await collector.look("a") is None
+            assert len(yard.objects(PODS)) == 3
+        else:
+            await yard.until(
+                lambda: sorted(p["metadata"]["name"] for p in yard.objects(PODS)) == ["done", "stays"]
+            )
+            assert {"NodeNotReady", "TaintManagerEviction"} <= set(yard.reasons())

@@ -178,3 +178,11 @@ async def test_the_file_of_unhealthy_gpus_is_looked_at(tmp_path: Path) -> None:
     paths.simulated_health.write_text('{"unhealthy": {"2": "XID 79"}}')
     facts = await look_at_yard(paths, RegistryFact(), {}, Progress())
     assert [mistake.partition(":")[0] for mistake in facts.health_mistakes] == ["there is no GPU '2'"]
+    # Of several nodes the mistake's is named.
+    paths.settings.write_text('{"simulate": "H100:8,H100:2"}')
+    save_running(paths.running, replace(RUNNING, further_agents={"vm-2": 12}))
+    second = paths.of_node(2).simulated_health
+    second.parent.mkdir(parents=True)
+    second.write_text('{"unhealthy": {"2": "XID 79"}}')
+    [mistake] = (await look_at_yard(paths, RegistryFact(), {}, Progress())).health_mistakes
+    assert mistake.startswith("there is no GPU '2'") and mistake.endswith("(node vm-2)")

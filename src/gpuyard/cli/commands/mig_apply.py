@@ -6,7 +6,7 @@ from pathlib import Path
 
 import click
 
-from gpuyard.cli.options.mig import driver_root_option, layout_argument
+from gpuyard.cli.options.mig import driver_root_option, layout_argument, node_option
 from gpuyard.cli.options.shared import output_option
 
 
@@ -19,10 +19,11 @@ Examples:
 """,
 )
 @layout_argument
+@node_option
 @driver_root_option
 @click.option("-y", "--yes", is_flag=True, help="Don't ask before something is destroyed.")
 @output_option()
-def command(layout: str, driver_root: Path, yes: bool, output: str | None) -> None:
+def command(layout: str, node: str, driver_root: Path, yes: bool, output: str | None) -> None:
     """Split this machine's GPUs anew.
 
     Does what `gpuyard node mig plan` says of the same LAYOUT, or nothing when something of it can't be had:
@@ -36,11 +37,11 @@ def command(layout: str, driver_root: Path, yes: bool, output: str | None) -> No
     from gpuyard.cli.mig_plans import print_plans
     from gpuyard.devices.mig_layout import parse_layout
     from gpuyard.local.paths import find_paths
-    from gpuyard.runs.nodes.mig import open_machine, plan, unoffered_parts
+    from gpuyard.runs.nodes.mig import node_paths, open_machine, plan, unoffered_parts
 
     wanted, paths, as_json = parse_layout(layout), find_paths(os.environ), output == "json"
-    with open_machine(paths, driver_root) as machine:
-        plans, holders = asyncio.run(plan(machine, wanted, paths))
+    with open_machine(paths, driver_root, node) as machine:
+        plans, holders = asyncio.run(plan(machine, wanted, node_paths(paths, node)))
         simulated = machine.inventory.simulated
         if refused := [f"GPU {one.gpu.index}: {why}" for one in plans for why in one.refusals]:
             raise errors.DeviceError(
@@ -51,8 +52,8 @@ def command(layout: str, driver_root: Path, yes: bool, output: str | None) -> No
             print_plans(plans, holders, as_json=False, simulated=simulated, err=True)
             _ask()
     # Meanwhile somebody may have got one of them, or split one: all of it is read again.
-    with open_machine(paths, driver_root) as machine:
-        again, holders = asyncio.run(plan(machine, wanted, paths))
+    with open_machine(paths, driver_root, node) as machine:
+        again, holders = asyncio.run(plan(machine, wanted, node_paths(paths, node)))
         if again != plans:
             raise errors.DeviceError(
                 "nothing was done: the GPUs, or who has which part, have changed meanwhile",

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import click
 
-from gpuyard.cli.options.mig import driver_root_option, layout_argument
+from gpuyard.cli.options.mig import driver_root_option, layout_argument, node_option
 from gpuyard.cli.options.shared import output_option
 
 
@@ -19,9 +19,10 @@ Examples:
 """,
 )
 @layout_argument
+@node_option
 @driver_root_option
 @output_option()
-def command(layout: str, driver_root: Path, output: str | None) -> None:
+def command(layout: str, node: str, driver_root: Path, output: str | None) -> None:
     """Say what splitting this machine's GPUs anew would do, and do nothing.
 
     LAYOUT names GPUs by index (0,2 or 1-3 or all), and after a colon the parts of each by NVIDIA's names.
@@ -34,11 +35,11 @@ def command(layout: str, driver_root: Path, output: str | None) -> None:
     from gpuyard.cli.mig_plans import print_plans
     from gpuyard.devices.mig_layout import parse_layout
     from gpuyard.local.paths import find_paths
-    from gpuyard.runs.nodes.mig import open_machine, plan
+    from gpuyard.runs.nodes.mig import node_paths, open_machine, plan
 
     wanted, paths = parse_layout(layout), find_paths(os.environ)
-    with open_machine(paths, driver_root) as machine:
-        plans, holders = asyncio.run(plan(machine, wanted, paths))
+    with open_machine(paths, driver_root, node) as machine:
+        plans, holders = asyncio.run(plan(machine, wanted, node_paths(paths, node)))
     print_plans(plans, holders, as_json=output == "json", simulated=machine.inventory.simulated)
     if any(one.refusals for one in plans):
         click.get_current_context().exit(1)

@@ -6,6 +6,16 @@ from pathlib import Path
 
 import click
 
+from gpuyard.cli.options.shared import complete_nodes
+
+node_option = click.option(
+    "--node",
+    default="",
+    metavar="NODE",
+    shell_complete=complete_nodes,
+    help="Which node of a yard that has several.",
+)
+
 layout_argument = click.argument("layout", metavar="LAYOUT")
 
 driver_root_option = click.option(

@@ -40,7 +40,7 @@ class RuntimeFolder:
         self._paths = paths
         self._descriptor = -1
         self._due: dict[Path, float] = {}
-        self._held: dict[Path, Callable[[], Awaitable[None]]] = {}
+        self._held: dict[Path, tuple[Callable[[], Awaitable[None]], Callable[[], bool]]] = {}
 
     def __enter__(self) -> Self:
         self._lock()
@@ -50,9 +50,11 @@ class RuntimeFolder:
         os.close(self._descriptor)
         remove_tree(self._paths.runtime_dir)
 
-    def hold(self, path: Path, make: Callable[[], Awaitable[None]]) -> None:
-        """Has `make` called whenever this file of the folder is gone."""
-        self._held[path] = make
+    def hold(
+        self, path: Path, make: Callable[[], Awaitable[None]], when: Callable[[], bool] = lambda: True
+    ) -> None:
+        """Has `make` called whenever this file of the folder is gone, and is to be there."""
+        self._held[path] = make, when
         if not path.exists():  # A process that is to make it is still starting.
             self._due[path] = asyncio.get_running_loop().time() + _AGAIN_S
 
@@ -72,8 +74,8 @@ class RuntimeFolder:
             os.close(self._descriptor)
             self._lock()
         now = asyncio.get_running_loop().time()
-        for path, make in self._held.items():
-            if path.exists():
+        for path, (make, when) in self._held.items():
+            if path.exists() or not when():
                 self._due.pop(path, None)
             elif now >= self._due.get(path, 0.0):
                 # A process may make it, which takes a while to start.

@@ -144,7 +144,12 @@ class Yard:
             machine = Machine(self._paths, runtimes, utc_now, [plan.name for plan in plans])
             for node in nodes:
                 node.make_kubelet(
-                    api, machine, informers[PODS], supervisor, heartbeat_s=self._periods.heartbeat_s
+                    api,
+                    machine,
+                    informers[PODS],
+                    informers[NODES],
+                    supervisor,
+                    heartbeat_s=self._periods.heartbeat_s,
                 )
             running.api = self._serve_api(parts, api, machine, settings, plans)
             parts.run(supervisor.keep("logs", machine.logs.run), "logs")

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -15,9 +16,11 @@ from gpuyard.client.informer import Informer
 from gpuyard.client.supervision import Supervisor
 from gpuyard.devices.gpu_locks import GpuLocks, yard_id
 from gpuyard.devices.simulated.simulation import MOST_NODES, Simulation, parse_simulations
+from gpuyard.kube.nodes import is_powered_off, with_power
 from gpuyard.kube.objects import LEASES, NODES
 from gpuyard.kube.wellknown import ANNOTATION_NO_GPUS
 from gpuyard.local.daemon.agent_process import AgentProcess
+from gpuyard.local.daemon.node_power import NodePower
 from gpuyard.local.daemon.parts import Parts
 from gpuyard.local.daemon.runtime_folder import RuntimeFolder
 from gpuyard.local.kubelet.devices.manager import DeviceManager
@@ -91,6 +94,7 @@ class YardNode:
         #: It reports to the log alone, until there is an API that an Event could go to.
         self._supervisor = Supervisor()
         self._kubelet: Kubelet | None = None
+        self._power = NodePower(name, self._lose_power)
         self.devices = DeviceManager(
             paths.device_plugins_dir,
             paths.device_checkpoint,
@@ -111,25 +115,28 @@ class YardNode:
         # Early: its interpreter starts on the other core while this one goes on.
         paths.marks_file.unlink(missing_ok=True)  # of a daemon that was killed
         for name, process in (("agent", self._agent), ("labeller", self._labeller)):
-            parts.run(self._supervisor.keep(self._part(name), process.run), self._part(name))
+            self._keep(parts, name, process.run)
         pod_resources = PodResourcesServer(self.devices, paths.pod_resources_socket)
         await pod_resources.start()
         parts.at_end(pod_resources.stop)
         self._folder.hold(paths.device_plugins_dir / KUBELET_SOCKET, self.devices.listen)
         self._folder.hold(paths.pod_resources_socket, pod_resources.start)
-        self._folder.hold(paths.marks_file, self._agent.restart)
+        self._folder.hold(paths.marks_file, self._agent.restart, lambda: self._power.is_on)
 
     def make_kubelet(
         self,
         api: KubeApi,
         machine: Machine,
         pods: Informer,
+        nodes: Informer,
         supervisor: Supervisor,
         *,
         heartbeat_s: float,
     ) -> None:
-        """Its kubelet, before the informer of the pods runs."""
+        """Its kubelet, before the informers run."""
         self._supervisor = supervisor
+        if self.plan.simulation is not None:  # nobody takes a real machine's power away
+            self._power.follow(nodes)
         self._kubelet = Kubelet(
             api, machine, self.plan.name, self.devices, pods=pods, heartbeat_s=heartbeat_s
         )
@@ -137,7 +144,8 @@ class YardNode:
     def start_kubelet(self, parts: Parts) -> None:
         """What runs its pods."""
         assert self._kubelet is not None
-        parts.run(self._supervisor.keep(self._part("kubelet"), self._kubelet.run), self._part("kubelet"))
+        self._keep(parts, "kubelet", self._kubelet.run)
+        parts.run(self._supervisor.keep(self._part("power"), self._power.run), self._part("power"))
 
     def wake(self) -> None:
         """This process stood still: the node reports itself alive at once."""
@@ -146,8 +154,18 @@ class YardNode:
 
     def start_exporter(self, parts: Parts) -> None:
         """What tells of its GPUs; nothing that a run needs waits for it."""
-        parts.run(self._exporter.run(), self._part("exporter"))
-        self._folder.hold(self.plan.paths.metrics_socket, self._exporter.restart)
+        self._keep(parts, "exporter", self._exporter.run)
+        self._folder.hold(self.plan.paths.metrics_socket, self._exporter.restart, lambda: self._power.is_on)
+
+    def _keep(self, parts: Parts, name: str, run: Callable[[], Awaitable[None]]) -> None:
+        """Runs a loop for as long as the yard goes on and the node has power."""
+        part = self._part(name)
+        parts.run(self._supervisor.keep(part, partial(self._power.keep, run)), part)
+
+    async def _lose_power(self) -> None:
+        log.warning("%s has lost its power (simulated)", self.plan.name)
+        if self._kubelet is not None:
+            await self._kubelet.lose_power()
 
     def _part(self, name: str) -> str:
         return name if self.plan.number == 1 else f"{name} of {self.plan.name}"
@@ -167,7 +185,8 @@ def forget_former_files(yard: YardPaths, kept: Settings, plans: Sequence[NodePla
 
 async def forget_former_nodes(api: KubeApi, names: Sequence[str]) -> None:
     """Removes the nodes that the yard has had and has no more, as a cluster does whose machine is gone; and
-    what the agents of the last start said: it isn't known to hold, and this one's can't have spoken yet.
+    what the agents of the last start said: it isn't known to hold, and this one's can't have spoken yet. A
+    node that had lost its power has it again.
 
     The first start has no node, and a full disk keeps no yard from starting.
     """
@@ -178,4 +197,6 @@ async def forget_former_nodes(api: KubeApi, names: Sequence[str]) -> None:
     former: dict[str, Any] = {"metadata": {"annotations": {ANNOTATION_NO_GPUS: None}}}
     for name in names:
         with suppress(errors.GpuyardError):
-            await api.patch(NODES, name, former)
+            node = await api.patch(NODES, name, former)
+            if is_powered_off(node):
+                await api.update(NODES, with_power(node))

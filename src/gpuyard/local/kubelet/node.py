@@ -14,6 +14,7 @@ from typing import Any
 
 from gpuyard import __version__, errors
 from gpuyard.client.api import KubeApi
+from gpuyard.controllers.node_lifecycle import silent_status
 from gpuyard.kube.ages import seconds_since_boot
 from gpuyard.kube.conditions import condition_is_true, with_condition
 from gpuyard.kube.nodes import DISK_PRESSURE
@@ -106,6 +107,15 @@ class NodeReporter:
             "cpu": f"{self._cpu_milli}m" if milli else str(cpus),
             "memory": f"{self._memory_bytes // 1024}Ki",
         }
+
+    async def fall_silent(self) -> None:
+        """Says of the node what a cluster says of one that no sign of life comes from."""
+        while True:
+            node = await self._api.get(NODES, self.name)
+            status = silent_status(node.get("status") or {}, self._clock())
+            with suppress(errors.Conflict):
+                await self._api.update(NODES, {**node, "status": status}, subresource="status")
+                return
 
     async def run(self) -> None:
         """Registers the node, then reports changes at once and itself alive until cancelled."""

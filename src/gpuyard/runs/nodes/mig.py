@@ -10,25 +10,38 @@ from pathlib import Path
 from gpuyard import errors
 from gpuyard.agent.mig_manager import SplitMachine, pods_by_device, real_machine, simulated_machine
 from gpuyard.devices.mig_layout import GpuPlan, MigLayout
-from gpuyard.local.paths import YardPaths
+from gpuyard.local.paths import NodePaths, YardPaths
 from gpuyard.local.settings import load_running, load_settings
 
 #: The kubelet's of a cluster's node.
 KUBELET_SOCKET = Path("/var/lib/kubelet/pod-resources/kubelet.sock")
 
 
-def open_machine(paths: YardPaths, driver_root: Path) -> AbstractContextManager[SplitMachine]:
-    """The simulated GPUs of this machine's yard, or its real ones.
+def node_paths(paths: YardPaths, node: str) -> NodePaths:
+    """Paths of one node of this machine's yard.
+
+    Raises:
+        UsageError: it has no such node, or several, and none is named.
+    """
+    running = load_running(paths.running)
+    return paths.of_node(running.number_of(node)) if running else paths
+
+
+def open_machine(paths: YardPaths, driver_root: Path, node: str = "") -> AbstractContextManager[SplitMachine]:
+    """The simulated GPUs of a node of this machine's yard, or its real ones.
 
     Raises:
         DeviceError: there are none.
+        UsageError: it has no such node, or several, and none is named.
     """
     running, settings = load_running(paths.running), load_settings(paths.settings)
     if running is None or not settings.simulate:
         return real_machine(driver_root)
-    from gpuyard.devices.simulated.simulation import parse_simulation
+    from gpuyard.devices.simulated.simulation import parse_simulations
 
-    return simulated_machine(parse_simulation(settings.simulate), running.node, paths.simulated_health)
+    number, names = running.number_of(node), list(running.agents)
+    simulation = parse_simulations(settings.simulate)[number - 1]
+    return simulated_machine(simulation, names[number - 1], paths.of_node(number).simulated_health)
 
 
 def unoffered_parts(plans: Iterable[GpuPlan], paths: YardPaths) -> str:
@@ -48,7 +61,7 @@ def unoffered_parts(plans: Iterable[GpuPlan], paths: YardPaths) -> str:
 
 
 async def plan(
-    machine: SplitMachine, layout: MigLayout, paths: YardPaths, kubelet: Path = KUBELET_SOCKET
+    machine: SplitMachine, layout: MigLayout, paths: NodePaths, kubelet: Path = KUBELET_SOCKET
 ) -> tuple[tuple[GpuPlan, ...], dict[str, str]]:
     """What would be done; and who has what now, by UUID.
 

@@ -1,17 +1,21 @@
-"""Putting a fault on a simulated GPU of the yard, and waiting until the node says so."""
+"""Putting a fault on a simulated GPU or node of the yard, and waiting until the node says so."""
 
 from __future__ import annotations
 
 import asyncio
-from pathlib import Path
+from contextlib import suppress
 
 from gpuyard import errors
 from gpuyard.advice import advice
 from gpuyard.devices.simulated.fault_injection import set_fault
 from gpuyard.gpus.faults import ECC, HOT, LOST, RAS, GpuFault, node_faults, xid
 from gpuyard.gpus.resources import capacity_gpus, has_simulated_gpus, vendors_of
+from gpuyard.kube.conditions import condition_is_true
+from gpuyard.kube.nodes import with_power, without_power
 from gpuyard.kube.objects import NODES, Manifest, labels_of
 from gpuyard.kube.wellknown import AMD, LABEL_GPU_COUNT
+from gpuyard.local.paths import YardPaths
+from gpuyard.local.settings import load_running
 from gpuyard.runs.target import Target
 
 RECOVERED = "recovered"
@@ -46,22 +50,33 @@ def fault_reason(text: str) -> str:
     return xid(number)
 
 
-async def put_fault(target: Target, file: Path, gpu: int, reason: str) -> tuple[Manifest, GpuFault | None]:
+async def put_fault(
+    target: Target, paths: YardPaths, name: str, gpu: int, reason: str
+) -> tuple[Manifest, GpuFault | None]:
     """Puts it on the GPU; returns once the node says so: the node, and what it says of that GPU.
 
     Args:
         target: the yard.
-        file: its `simulated_health`.
+        paths: the yard's.
+        name: of the node; empty for the only one.
         gpu: index.
         reason: empty to take it away.
 
     Raises:
-        UsageError: there is no such GPU, it is a real one, or GPUs of its maker have no such fault.
+        UsageError: there is no such node or GPU, it is a real one, or GPUs of its maker have no such fault.
         YardError: the node doesn't follow.
     """
-    node = await _simulated_node(target, gpu)
+    node, number = await _simulated_node(target, paths, name)
+    # Of AMD's no label says how many there are.
+    count = int(labels_of(node).get(LABEL_GPU_COUNT, "0")) or capacity_gpus(node)
+    if gpu >= count:
+        raise errors.UsageError(
+            f"there is no GPU {gpu}: node {node['metadata']['name']} has {count}",
+            remedy=f"give an index from 0 to {count - 1}",
+        )
     reason = for_maker(node, gpu, reason)
     before = _fault_of(node, gpu)
+    file = paths.of_node(number).simulated_health
     set_fault(file, gpu, before.uuid if before else "", reason)
     for _ in range(_MAX_LOOKS):
         found = _fault_of(node, gpu)
@@ -71,6 +86,38 @@ async def put_fault(target: Target, file: Path, gpu: int, reason: str) -> tuple[
         node = await target.api.get(NODES, node["metadata"]["name"])
     raise errors.YardError(
         f"the file {file} has the fault, and the yard's node doesn't say so",
+        remedy="see `gpuyard doctor`, and daemon.log in the data folder",
+    )
+
+
+async def switch_power(target: Target, paths: YardPaths, name: str, *, on: bool) -> Manifest:
+    """Takes the power of a simulated node away, as a power cut does, or gives it back; returns the node once
+    that is so.
+
+    Args:
+        target: the yard.
+        paths: the yard's.
+        name: of the node; empty for the only one.
+        on: whether it is to have power.
+
+    Raises:
+        UsageError: there is no such node, or it is a real one.
+        YardError: the node doesn't follow.
+    """
+    node, _ = await _simulated_node(target, paths, name)
+    name = node["metadata"]["name"]
+    while True:
+        with suppress(errors.Conflict):
+            await target.api.update(NODES, with_power(node) if on else without_power(node))
+            break
+        node = await target.api.get(NODES, name)
+    for _ in range(_MAX_LOOKS):
+        node = await target.api.get(NODES, name)
+        if condition_is_true(node, "Ready") == on:
+            return node
+        await asyncio.sleep(_LOOK_S)
+    raise errors.YardError(
+        f"the node {name} was told to {'come up' if on else 'go down'}, and doesn't",
         remedy="see `gpuyard doctor`, and daemon.log in the data folder",
     )
 
@@ -91,25 +138,23 @@ def for_maker(node: Manifest, gpu: int, reason: str) -> str:
     return RAS if reason == ECC else reason
 
 
-async def _simulated_node(target: Target, gpu: int) -> Manifest:
+async def _simulated_node(target: Target, paths: YardPaths, name: str) -> tuple[Manifest, int]:
+    """The node, and its number in the yard."""
     if not target.is_yard:
         raise errors.UsageError(
-            "faults can be put on the simulated GPUs of a yard only",
+            "faults can be put on the simulated nodes of a yard only",
             remedy=advice("use --context yard, and `gpuyard up --simulate H100:8` where that has none"),
         )
-    node = next(iter((await target.api.list(NODES)).items), None)
+    nodes = {node["metadata"]["name"]: node for node in (await target.api.list(NODES)).items}
+    running = load_running(paths.running)
+    number = running.number_of(name) if running else 1
+    node = nodes.get(list(running.agents)[number - 1] if running else name)
     if node is None or not has_simulated_gpus(node):
         raise errors.UsageError(
             "this yard has no simulated GPUs, and a fault can be put on no other",
             remedy="restart it with some: `gpuyard down`, `gpuyard up --simulate H100:8`",
         )
-    # Of AMD's no label says how many there are.
-    count = int(labels_of(node).get(LABEL_GPU_COUNT, "0")) or capacity_gpus(node)
-    if gpu >= count:
-        raise errors.UsageError(
-            f"there is no GPU {gpu}: this yard has {count}", remedy=f"give an index from 0 to {count - 1}"
-        )
-    return node
+    return node, number
 
 
 def _fault_of(node: Manifest, gpu: int) -> GpuFault | None:

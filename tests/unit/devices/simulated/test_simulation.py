@@ -1,7 +1,10 @@
 """What make-believe GPUs are, beside what they measure: as the backends of real ones would find them."""
 
+import pytest
+
+from gpuyard import errors
 from gpuyard.devices.inventory import AmdTraits, Link, PcieLevel
-from gpuyard.devices.simulated.simulation import parse_simulation, simulate
+from gpuyard.devices.simulated.simulation import parse_simulation, parse_simulations, simulate
 from gpuyard.kube.wellknown import AMD, NVIDIA
 
 
@@ -34,3 +37,22 @@ def test_a_radeon_has_what_is_known_of_it() -> None:
 def test_nvidias_are_not() -> None:
     (gpu,) = simulate(parse_simulation("H100"), seed="node").devices
     assert (gpu.vendor, gpu.amd, gpu.node_name) == (NVIDIA, None, "nvidia0")
+
+
+@pytest.mark.parametrize(
+    ("text", "found"),
+    [
+        ("", []),
+        ("H100", ["H100:1"]),
+        ("H100:8, A100:4", ["H100:8", "A100-40GB:4"]),
+        ("h100:2,H100:2", ["H100:2"] * 2),
+    ],
+)
+def test_what_each_node_simulates(text: str, found: list[str]) -> None:
+    assert [str(each) for each in parse_simulations(text)] == found
+
+
+@pytest.mark.parametrize("text", [",", "H100:8,", "H100:8,,A100:4", "H100:8;A100:4", ",".join(["H100"] * 17)])
+def test_what_no_nodes_simulate(text: str) -> None:
+    with pytest.raises(errors.UsageError, match="can't simulate"):
+        parse_simulations(text)

@@ -11,7 +11,7 @@ from gpuyard.devices import gpu_locks
 from gpuyard.devices.mig_layout import parse_layout
 from gpuyard.local.paths import YardPaths, find_paths
 from gpuyard.local.settings import RunningYard, Settings, save_running, save_settings
-from gpuyard.runs.nodes.mig import open_machine, plan
+from gpuyard.runs.nodes.mig import node_paths, open_machine, plan
 from tests.fake_driver import install_with_nvml
 
 NOWHERE = Path("/nonexistent/kubelet.sock")
@@ -35,6 +35,19 @@ def test_the_yard_s_simulated_gpus(paths: YardPaths) -> None:
     assert machine.inventory.simulated
     assert [str(new) for new in one.create] == ["3g.40gb@4"]
     assert holders == {}
+
+
+def test_of_several_nodes_one_is_named(paths: YardPaths) -> None:
+    save_settings(paths.settings, Settings("A100:1,H100:2"))
+    running = RunningYard(1, 2, "https://127.0.0.1:1", "a", "1", "now", further_agents={"a-2": 3})
+    save_running(paths.running, running)
+    with open_machine(paths, NOWHERE, "a-2") as machine:
+        assert [device.model for device in machine.inventory.devices] == ["H100", "H100"]
+    assert node_paths(paths, "a-2") == paths.of_node(2)
+    for named, why in (("", "has 2 nodes"), ("b", "has no node 'b'")):
+        with pytest.raises(errors.UsageError, match=why) as raised:
+            open_machine(paths, NOWHERE, named)
+        assert raised.value.remedy == "name one of a, a-2"
 
 
 def test_the_machine_s_own(paths: YardPaths, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

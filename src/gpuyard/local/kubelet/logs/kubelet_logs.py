@@ -9,8 +9,8 @@ from __future__ import annotations
 import asyncio
 import math
 import os
-from collections.abc import AsyncGenerator, Callable
-from contextlib import suppress
+from collections.abc import AsyncGenerator, Callable, Iterator
+from contextlib import contextmanager, suppress
 from datetime import datetime, timedelta
 from pathlib import Path
 
@@ -52,17 +52,21 @@ class KubeletLogs:
                 times.look()
             await asyncio.sleep(_LOOK_S)
 
-    def begin(self, folder: Path) -> None:
-        """Dates what the start in this folder prints from now on."""
-        self._times[folder] = LogTimes(folder)
+    @contextmanager
+    def dating(self, folder: Path) -> Iterator[None]:
+        """Dates what the start in this folder prints meanwhile."""
+        times = self._times[folder] = LogTimes(folder)
         self._has_some.set()
+        try:
+            yield
+        finally:
+            times.look()
+            self._times.pop(folder, None)
+            if not self._times:
+                self._has_some.clear()
 
     def end(self, folder: Path) -> None:
         """Notes that the start in this folder is over: its journal may lack that, after a full disk."""
-        if times := self._times.pop(folder, None):
-            times.look()
-        if not self._times:
-            self._has_some.clear()
         with suppress(errors.ProcessError):
             if _has_ended(folder):
                 return

@@ -309,10 +309,9 @@ class PodWorker:
         self._wake.set()
 
     def _watch(self, state: ContainerState, container: Container) -> None:
-        self._context.logs.begin(container.folder)
-
         async def watch() -> None:
-            exit_ = await container.wait()
+            with self._context.logs.dating(container.folder):
+                exit_ = await container.wait()
             self._context.logs.end(container.folder)
             self._ended(state, exit_)
 

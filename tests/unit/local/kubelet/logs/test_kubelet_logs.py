@@ -78,7 +78,6 @@ async def _print(logs: KubeletLogs, log: Path, text: bytes, ago: timedelta) -> N
 async def _printed(log: Path) -> KubeletLogs:
     """Of a container that goes on: one, two, three as it began, four after an hour, five without an end."""
     logs = KubeletLogs(log.parents[3], lambda: NOW)
-    logs.begin(log.parent)
     log.with_name("journal").write_text('{"boot-id": "b", "name": "n"}\n')
     for text, hours in ((b"", 3), (b"four\n", 2), (b"fi\rve", 1)):
         await _print(logs, log, text, timedelta(hours=hours))
@@ -167,11 +166,10 @@ async def test_looks_are_taken_of_what_runs(log: Path) -> None:
     try:
         await asyncio.sleep(0)
         assert not times.exists()
-        logs.begin(log.parent)
-        await until_async(times.exists, "the log was looked at")
-        with log.open("ab") as file:
-            file.write(b"last words\n")
-        logs.end(log.parent)  # looks once more
+        with logs.dating(log.parent):
+            await until_async(times.exists, "the log was looked at")
+            with log.open("ab") as file:
+                file.write(b"last words\n")
         assert times.stat().st_size in (32, 48)
     finally:
         looking.cancel()
