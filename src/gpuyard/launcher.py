@@ -114,31 +114,37 @@ def _why_missing(command: str) -> str:
     return ": there is no such command"
 
 
-def stay(run: "Any", gang: "Any" = None, grace: "Any" = None, unused: "Any" = None) -> int:
+def stay(run: "Any", gang: "Any" = None, make_grace: "Any" = None, unused: "Any" = None) -> int:
     """Runs it in a child, and gives its exit code, 128 + n after signal n. Zombies are reaped meanwhile.
+    An elastic run's command is started so again and again.
 
     Signals go to the child alone: its workers are its own to stop. When it has died of one, as a shell does,
     or ended soon after a stop, what it started is told, and waited for: it may be saving.
     """
-    if os.getpid() != 1:  # whose children all orphans are
-        try:
-            import ctypes
-
-            ctypes.CDLL(None).prctl(36, 1, 0, 0, 0)  # PR_SET_CHILD_SUBREAPER
-        except (ImportError, OSError, AttributeError):
-            pass
+    _adopt_orphans()
+    grace = make_grace() if make_grace is not None else None
     # Blocked, none is lost, not even one that process 1 doesn't handle. Faults of our own can't wait.
     taken = set(signal.Signals) - {signal.SIGSEGV, signal.SIGBUS, signal.SIGFPE, signal.SIGILL}
     before = signal.pthread_sigmask(signal.SIG_BLOCK, taken)
     command = os.fork()
     if not command:
         signal.pthread_sigmask(signal.SIG_SETMASK, before)
-        return int(run())
+        os._exit(int(run()))  # what else this process was about to do is its parent's
     passed: dict[int, float] = {}
+    over: list[bool] = []
+    # Who stops it first, the pod's own stop or the end of another: the command is told once.
+    stopper: dict[str, str] = {}
     ended = _reap()
 
     def end() -> None:
-        _end_command(command, passed, grace)
+        if stopper.setdefault("is", "another") == "another":
+            passed[signal.SIGTERM] = time.monotonic()
+            if grace is not None:
+                grace.begin_end()
+            _send(command, signal.SIGTERM)
+        time.sleep(_grace_s())
+        for pid in [] if over else _look()[0]:
+            _send(pid, signal.SIGKILL)
 
     if gang is not None:
         gang.watch(end, passed)
@@ -150,41 +156,49 @@ def stay(run: "Any", gang: "Any" = None, grace: "Any" = None, unused: "Any" = No
         got = signal.sigwaitinfo(taken)
         if got.si_signo != signal.SIGCHLD:
             passed[got.si_signo] = time.monotonic()
+            if gang is not None and got.si_signo in _STOPPING:
+                gang.leave()
             if grace is not None and got.si_signo == signal.SIGTERM:
                 grace.begin_end()
             # A Job that has failed stops pods whose gang has told the command already.
-            is_told = gang is not None and gang.ended_by and got.si_signo in _STOPPING
+            is_told = got.si_signo in _STOPPING and stopper.setdefault("is", "a signal") == "another"
             if got.si_code != _SI_KERNEL and not is_told:
                 _send(command, got.si_signo)
         ended = _reap()
-    code, soon = ended[command], time.monotonic() - _grace_s()
+    code = _end_rest(ended[command], passed, grace, taken)
+    if grace is not None:
+        grace.close()
+    over.append(True)
+    return EXIT_UNUSED if unused is not None and unused.reason else code
+
+
+def _adopt_orphans() -> None:
+    if os.getpid() == 1:  # whose children all orphans are
+        return
+    try:
+        import ctypes
+
+        ctypes.CDLL(None).prctl(36, 1, 0, 0, 0)  # PR_SET_CHILD_SUBREAPER
+    except (ImportError, OSError, AttributeError):
+        pass
+
+
+def _end_rest(code: int, passed: "dict[int, float]", grace: "Any", taken: "set[signal.Signals]") -> int:
+    """Ends what the command left where a signal ended it, and gives its exit code."""
+    soon = time.monotonic() - _grace_s()
     told = [(at, by) for by, at in passed.items() if code == 128 + by or (by in _STOPPING and at > soon)]
     if told:
         by = max(told)[1]
         _end_children(by, taken)
         if grace is not None and grace.was_cut and code == 128 + signal.SIGKILL:
             code = 128 + by
-    if grace is not None:
-        grace.close()
-    return EXIT_UNUSED if unused is not None and unused.reason else code
+    return code
 
 
 def _grace_s() -> "float":
     """How long the container has from the signal of a stop to SIGKILL, as far as is known."""
     said = os.environ.get("GPUYARD_GRACE_S", "")
     return float(said) if said.isdecimal() else _STOP_S
-
-
-def _end_command(command: int, passed: "dict[int, float]", grace: "Any") -> None:
-    """Ends the command and what it left, as a stop does, unless it is being stopped."""
-    if not set(_STOPPING).intersection(passed):
-        passed[signal.SIGTERM] = time.monotonic()
-        if grace is not None:
-            grace.begin_end()
-        _send(command, signal.SIGTERM)
-    time.sleep(_grace_s())
-    for pid in _look()[0]:
-        _send(pid, signal.SIGKILL)
 
 
 def _end_children(by: int, taken: "set[signal.Signals]") -> None:
@@ -281,11 +295,18 @@ if __name__ == "__main__":
     sweep = "GPUYARD_SWEEP" in os.environ
     words = _beside("launcher_sweep").become_task(sys.argv, _say) if sweep else sys.argv
     by_grace = os.environ.get("GPUYARD_GRACE_S") or os.environ.get("GPUYARD_SIGNAL")
-    ending = _beside("launcher_grace").Grace(_look, _send, _say) if by_grace else None
+    ending = _beside("launcher_grace").Grace if by_grace else None
     by_use = os.environ.get("GPUYARD_IDLE_S") or os.environ.get("GPUYARD_TERMINAL")
     used = _beside("launcher_idle").Unused(_say) if by_use else None
+
+    def stay_in(gang: "Any" = None) -> int:
+        """Of the command that this process was given."""
+        make_grace = ending and (lambda: ending(_look, _send, _say))
+        return stay(lambda: main(words), gang, make_grace, used)
+
     if os.environ.get("GPUYARD_GANG"):
-        together = _beside("launcher_gang").stay_together
-        sys.exit(together(lambda run, gang: stay(run, gang, ending, used), lambda: main(words), _say))
-    stays = first or by_grace or by_use
-    sys.exit(stay(lambda: main(words), None, ending, used) if stays else main(words))
+        together = _beside("launcher_gang")
+        is_elastic = ".." in os.environ["GPUYARD_GANG"]
+        rank = _beside("launcher_elastic").ElasticRank if is_elastic else together.Rank
+        sys.exit(together.stay_together(rank, stay_in, _say))
+    sys.exit(stay_in() if first or by_grace or by_use else main(words))

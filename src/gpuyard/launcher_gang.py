@@ -15,18 +15,21 @@ them what they printed; the pod that fails it comes last, when the others are kn
 with 193, which no Job of gpuyard counts as a failure. With 195 a run ends whose pods weren't all there in
 time. UID is the Job's: who isn't of the run doesn't know it.
 
-In an elastic run (GPUYARD_GANG begins with `2..4`) the first goes on listening. It starts with the least
-number, others join later, and whoever is stopped or lost ends nobody while so many are left.
+In an elastic run (GPUYARD_GANG begins with `2..4`) pods come and go: see launcher_elastic.py.
 
 Standard library only, Python 3.6 and later, as launcher.py, beside which this file lies.
 """
 
 import os
-import select
 import signal
 import socket
 import threading
 import time
+
+if __package__:
+    from gpuyard.launcher_lines import Line, ready_of
+else:
+    from launcher_lines import Line, ready_of  # type: ignore[import-not-found, no-redef]
 
 if False:  # typing would cost every run's start
     from typing import Any
@@ -34,17 +37,15 @@ if False:  # typing would cost every run's start
 EXIT_WITH_ANOTHER = 193
 EXIT_MISSING = 195
 EXIT_USAGE = 64
+#: The end of the command where it is to start again.
+AGAIN = "again"
 STOPPING = (signal.SIGTERM, signal.SIGINT, signal.SIGQUIT)
 
 _RETRY_S = 0.3
-#: What a message may have, its end of line included.
-_MAX_LINE = 4096
-#: A connection counts as broken when the other side's machine has said nothing for 10 + 4 × 5 s.
-_KEEPALIVE = (("TCP_KEEPIDLE", 10), ("TCP_KEEPINTVL", 5), ("TCP_KEEPCNT", 4))
 #: How long a pod that waits for the others goes on asking after the first one's time is over.
 _LAST_WORD_S = 5.0
 #: How long it takes until a cluster knows that pods have ended: kubelets look once a second.
-_KNOWN_S = 2.0
+KNOWN_S = 2.0
 
 
 class NotTogether(Exception):
@@ -59,35 +60,44 @@ class NotTogether(Exception):
         self.code = code
 
 
-def stay_together(stay: "Any", run: "Any", say: "Any") -> int:
+def stay_together(make: "Any", stay: "Any", say: "Any") -> int:
     """Runs the command by the launcher's `stay` once all pods of this run are there, and no longer than until
     another has failed; gives the exit code when all have ended.
 
     Args:
-        stay: of the launcher.
-        run: becomes the command.
+        make: of a pod's place among the others, `Rank` or its like.
+        stay: of the launcher, with the command.
         say: prints a line of ours.
     """
-    # The first process of a container has no default for them.
-    _exit_when_stopped(lambda number: 128 + number)
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, ())
     try:
-        rank, within_s = of_environment()
-        rank.meet(within_s)
-    except NotTogether as reason:
-        say("this run's pods didn't start together: " + str(reason))
-        return reason.code
+        rank, within_s = of_environment(make)
     except (KeyError, ValueError) as error:
         say("GPUYARD_GANG isn't as gpuyard sets it: " + str(error))
         return EXIT_USAGE
-    for number in STOPPING:
-        signal.signal(number, signal.SIG_DFL)
-    own = int(stay(run, rank))
-    # `stay` blocks signals. What had come before is done with.
-    _exit_when_stopped(lambda number: EXIT_WITH_ANOTHER if rank.is_replaceable else own or 128 + number)
-    while signal.sigtimedwait(STOPPING, 0):
-        pass
-    signal.pthread_sigmask(signal.SIG_UNBLOCK, STOPPING)
-    code = rank.end(own)
+    own, code = 0, None  # type: int, int | None
+
+    def code_of(stop: int) -> int:
+        return EXIT_WITH_ANOTHER if rank.is_replaceable else own or 128 + stop
+
+    while code is None:
+        # The first process of a container has no default for them.
+        _exit_when_stopped(code_of)
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
+        try:
+            rank.meet(within_s)
+        except NotTogether as reason:
+            say("this run's pods didn't start together: " + str(reason))
+            return reason.code
+        rank.begin(say)
+        own = int(stay(rank))
+        # `stay` blocks signals. What had come before is done with.
+        while signal.sigtimedwait(set(signal.Signals).difference(STOPPING), 0):
+            pass
+        while signal.sigtimedwait(STOPPING, 0):
+            rank.leave()
+        signal.pthread_sigmask(signal.SIG_UNBLOCK, STOPPING)
+        code = rank.end(own)
     if code == EXIT_WITH_ANOTHER and own != code:
         say(
             "this pod ends since "
@@ -105,45 +115,37 @@ class Rank:
         over: whose end is the run's, by its rank and why, when all have ended.
     """
 
-    def __init__(
-        self, rank: int, size: int, address: str, port: int, uid: str, least: "int | None" = None
-    ) -> None:
-        """`address` is the first pod's, a name or a number; of `size` pods `least` are enough to start."""
+    def __init__(self, rank: int, size: int, address: str, port: int, uid: str) -> None:
+        """`address` is the first pod's, a name or a number."""
         self.rank, self.size, self.uid = rank, size, uid
-        self.least = size if least is None else least
+        #: So many are enough to start.
+        self.least = size
         self.address, self.port = address, port
         self.ended_by = self.over = ""
-        self._peers = {}  # type: dict[int, _Line]
-        self._new = []  # type: list[_Line]
+        self._peers = {}  # type: dict[int, Line]
+        self._new = []  # type: list[Line]
         self._listener = None  # type: socket.socket | None
         self._ends = {}  # type: dict[int, tuple[int, str]]
         self._first_failed = ""
         self._stops = {}  # type: dict[int, float]
         self._end = None  # type: Any
-        self._watcher = threading.Thread(target=self._watch, daemon=True)
+        self._watcher = None  # type: Any
         self._wake, self._woken = os.pipe()
 
     @property
     def why(self) -> str:
         """Why this pod ends, where it isn't for its own command."""
-        if self.over == "left":
-            return "it was stopped, and the others go on"
         return "rank " + (self.ended_by or self.over.replace("lost ", ""))
 
     @property
     def is_over(self) -> bool:
         """Whether its command had ended before it was to end."""
-        return not self.ended_by and self.over != "left"
+        return not self.ended_by
 
     @property
     def is_replaceable(self) -> bool:
         """Whether this pod's end is not the run's."""
-        return bool(self.ended_by) or (self.is_elastic and self.rank > 0)
-
-    @property
-    def is_elastic(self) -> bool:
-        """Whether pods may come and go."""
-        return self.least < self.size
+        return bool(self.ended_by)
 
     def meet(self, within_s: float) -> None:
         """Returns when all pods are there, or as many as are needed.
@@ -157,6 +159,12 @@ class Rank:
         else:
             self._gather(due)
 
+    def begin(self, say: "Any") -> None:
+        """Called before each start of the command."""
+
+    def leave(self) -> None:
+        """Called when this pod is stopped."""
+
     def watch(self, end: "Any", stops: "dict[int, float]") -> None:
         """From now on calls `end` once, from a thread, when another pod has failed or is lost.
 
@@ -165,22 +173,21 @@ class Rank:
             stops: the signals that this pod was sent, as they come.
         """
         self._end, self._stops = end, stops
+        self._watcher = threading.Thread(target=self._watch, daemon=True)
         self._watcher.start()
 
-    def end(self, code: int) -> int:
+    def end(self, code: int) -> "int | None":
         """Says that the command of this pod has ended with this code, waits until those of all have, and
-        gives the code to exit with."""
+        gives the code to exit with; None where it is to start again."""
         how = "told" if self.ended_by else "stopped" if set(STOPPING).intersection(self._stops) else "alone"
         self._ends[self.rank] = code, how
         os.write(self._woken, b".")
         self._watcher.join()
         who = self.over.partition(" ")[0]
         if who == "well":
-            # Its end is that of an elastic run's Job.
-            time.sleep(_KNOWN_S if self.is_elastic and not self.rank else 0)
             return code
         if who == str(self.rank):
-            time.sleep(_KNOWN_S)
+            time.sleep(KNOWN_S)
             # Who was stopped hasn't done its work, whatever it says.
             return code or 128 + signal.SIGTERM
         return code if who == "lost" and code and how == "alone" else EXIT_WITH_ANOTHER
@@ -190,30 +197,36 @@ class Rank:
     def _gather(self, due: float) -> None:
         """As the first pod: waits for the others' word."""
         try:
-            self._listener = self._listen(due)
+            self._listener = self._listener or self._listen(due)
         except OSError as error:
             raise NotTogether(f"can't wait for the others at {self._place}: {error}") from error
-        while len(self._peers) < self.least - 1:
+        while self._waits_for_more():
             left = due - time.monotonic()
-            if left <= 0:
+            if left <= 0 and len(self._peers) < self.least - 1:
                 missing = sorted(set(range(1, self.least)) - set(self._peers))
                 text = ",".join(map(str, missing))
                 for line in self._peers.values():
                     line.send("missing " + text)
-                time.sleep(_KNOWN_S)
+                time.sleep(KNOWN_S)
                 raise NotTogether(_missing_text(text))
             known = list(self._peers.values())
-            ready = _ready([self._listener, *self._new, *known], min(left, 1.0))
+            ready = ready_of([self._listener, *self._new, *known], min(max(left, 0.1), 1.0))
             self._take_in(ready)
             # One that has left was ended, and is made again.
             gone = [rank for rank, line in self._peers.items() if line in ready and line.receive() is None]
             for rank in gone:
                 self._peers.pop(rank).close()
+        self._go()
+
+    def _waits_for_more(self) -> bool:
+        return len(self._peers) < self.least - 1
+
+    def _go(self) -> None:
         for line in self._peers.values():
             line.send("go")
-        if not self.is_elastic:
-            while self._new:
-                self._new.pop().close()
+        while self._new:
+            self._new.pop().close()
+        if self._listener:
             self._listener.close()
             self._listener = None
 
@@ -221,14 +234,14 @@ class Rank:
         """Takes in those who connect, and gives the ranks that have said who they are."""
         came = []
         if self._listener and self._listener in ready:
-            self._new.append(_Line(self._listener.accept()[0]))
+            self._new.append(Line(self._listener.accept()[0]))
         for line in [line for line in self._new if line in ready]:
             rank = self._greet(line)
             if rank:
                 came.append(rank)
         return came
 
-    def _greet(self, line: "_Line") -> int:
+    def _greet(self, line: "Line") -> int:
         """Takes a connection in, whose first line says which rank it is; 0 for none."""
         said = line.receive()
         if said == []:
@@ -276,22 +289,41 @@ class Rank:
                 why = str(error)
                 time.sleep(_RETRY_S)
                 continue
-            line = _Line(with_first)
+            line = Line(with_first)
             line.send(f"here {self.uid} {self.rank}")
-            said = []  # type: list[str] | None
-            while said == []:
-                readable = _ready([line], late - time.monotonic())
-                said = line.receive() if readable else None
-            if said and said[0] == "go":
-                self._peers[0] = line
+            if self._may_go(line, late):
                 return
-            line.close()
-            if said and said[0].startswith("missing "):
-                # The first one's end is the run's.
-                raise NotTogether(_missing_text(said[0][len("missing ") :]), EXIT_WITH_ANOTHER)
-            why = "it closed the connection" if readable else "it said nothing"
+            why = "it said nothing" if time.monotonic() >= late else "it closed the connection"
             time.sleep(_RETRY_S)
         raise NotTogether(f"rank 0 isn't there: {self._place}: {why}")
+
+    def _may_go(self, line: "Line", late: "float | None") -> bool:
+        """Waits for the first one's word, at most until then; False when none comes.
+
+        Raises:
+            NotTogether: its word is another.
+        """
+        said = []  # type: list[str] | None
+        while said == []:
+            said = self._receive(line, None if late is None else late - time.monotonic())
+        word, _, rest = (said[0] if said else "").partition(" ")
+        if said and word == "go":
+            self._peers[0] = line
+            self._hear_go(rest)
+            return True
+        line.close()
+        if word == "missing":
+            # The first one's end is the run's.
+            raise NotTogether(_missing_text(rest), EXIT_WITH_ANOTHER)
+        if word in ("over", "stop"):
+            raise NotTogether("the others are through", EXIT_WITH_ANOTHER)
+        return False
+
+    def _receive(self, line: "Line", within_s: "float | None") -> "list[str] | None":
+        return line.receive() if ready_of([line], within_s) else None
+
+    def _hear_go(self, said: str) -> None:
+        """What the first one says with `go`."""
 
     @property
     def _place(self) -> str:
@@ -302,60 +334,70 @@ class Rank:
     def _watch(self) -> None:
         """Until the commands of all have ended: reads what the others say, and ends this one's when another
         failed."""
-        try:
-            self.over = self._follow() if self.rank else self._lead()
-        finally:
+        self.over = self._follow() if self.rank else self._lead()
+        if self.over != AGAIN:
             for line in self._peers.values():
                 line.close()
 
     def _lead(self) -> str:
         """As the first: passes on who failed, and says when all have ended."""
-        while not (0 in self._ends and set(self._peers) <= set(self._ends)):
-            sources = [self._listener, *self._new] if self._listener else []
-            ready = _ready([self._wake, *sources, *self._peers.values()])
-            for rank in self._take_in(ready):
-                self._ends.pop(rank, None)
-                if self._first_failed:  # it is for the next attempt
-                    self._peers.pop(rank).close()
-                else:
-                    self._peers[rank].send("go")
+        while self._running():
+            ready = ready_of([self._wake, *self._sources(), *self._peers.values()], self._left_s())
+            self._look_at(ready)
             if self._wake in ready:
                 os.read(self._wake, 1)
-                self._hear_end(0)
+                self._hear_own()
             for rank, line in [(rank, line) for rank, line in self._peers.items() if line in ready]:
                 said = line.receive()
                 for text in said or ():
-                    word, code, how = (text + " 1 alone").split()[:3]
-                    if word == "end" and code.isdigit():
-                        self._ends[rank] = int(code), how
-                        self._hear_end(rank)
+                    self._hear(rank, text)
                 if said is None:
                     self._lose(rank)
-        over = self._whose_end()
-        for line in self._peers.values():
-            line.send("over " + over)
-        return over
+        return self._tell_over()
+
+    def _running(self) -> "set[int]":
+        """The ranks whose commands haven't ended."""
+        return {0, *self._peers}.difference(self._ends)
+
+    def _sources(self) -> "list[Any]":
+        """What is looked at besides."""
+        return []
+
+    def _left_s(self) -> "float | None":
+        """When to look again though nobody says anything."""
+        return None
+
+    def _look_at(self, ready: "list[Any]") -> None:
+        """Looks at what is ready of `_sources`."""
+
+    def _hear_own(self) -> None:
+        """Something has become of this pod's own command."""
+        if 0 in self._ends:
+            self._hear_end(0)
+
+    def _hear(self, rank: int, text: str) -> None:
+        """What another says."""
+        word, code, how = (text + " 1 alone").split()[:3]
+        if word == "end" and code.isdigit():
+            self._ends[rank] = int(code), how
+            self._hear_end(rank)
 
     def _hear_end(self, rank: int) -> None:
         """The command of a rank has ended; some ends are everybody's."""
         code, how = self._ends[rank]
-        if how == "stopped" and self._can_leave(rank):
-            line = self._peers.pop(rank)
-            line.send("over left")
-            line.close()
-            del self._ends[rank]
-        elif code and how != "told":
+        if code and how != "told":
             self._stop(f"{rank} exited with {code}")
 
     def _lose(self, rank: int) -> None:
-        can_leave = self._can_leave(rank)
         self._peers.pop(rank).close()
         self._ends.pop(rank, None)
-        if not can_leave:
-            self._stop(f"{rank} is lost")
+        self._stop(f"{rank} is lost")
 
-    def _can_leave(self, rank: int) -> bool:
-        return self.is_elastic and bool(rank) and rank in self._peers and len(self._peers) >= self.least
+    def _tell_over(self) -> str:
+        over = self._whose_end()
+        for line in self._peers.values():
+            line.send("over " + over)
+        return over
 
     def _stop(self, why: str) -> None:
         """Has everybody end; the first reason counts."""
@@ -367,8 +409,10 @@ class Rank:
         self._be_stopped(why)
 
     def _be_stopped(self, why: str) -> None:
-        if self.rank not in self._ends and not self.ended_by:
+        is_told = bool(self.ended_by)
+        if is_told or self.rank not in self._ends:
             self.ended_by = why
+        if self.ended_by and not is_told:
             # It returns when the grace is over.
             threading.Thread(target=self._end, daemon=True).start()
 
@@ -385,75 +429,31 @@ class Rank:
     def _follow(self) -> str:
         """As another: tells the first, and hears from it."""
         first = self._peers[0]
-        while True:
-            ready = _ready([self._wake, first])
+        over = ""
+        while not over:
+            ready = ready_of([self._wake, first])
             if self._wake in ready:
                 os.read(self._wake, 1)
-                first.send("end {} {}".format(*self._ends[self.rank]))
-            said = first.receive() if first in ready else []
-            for text in said or ():
-                word, _, rest = text.partition(" ")
-                if word == "stop":
-                    self._be_stopped(rest)
-                if word == "over":
-                    return rest
+                over = self._tell_first(first)
+            said = first.receive() if first in ready and not over else []
+            for number, text in enumerate(said or ()):
+                over = over or self._hear_first(text, said[number + 1 :] if said else [])
             if said is None:
                 self._be_stopped("0 is lost")
                 return "lost 0 is lost"
+        return over
 
+    def _tell_first(self, first: "Line") -> str:
+        """Something has become of this pod's own command. Gives what is over by it, else nothing."""
+        first.send("end {} {}".format(*self._ends[self.rank]))
+        return ""
 
-class _Line:
-    """A connection that carries lines of text."""
-
-    def __init__(self, connection: socket.socket) -> None:
-        self._connection = connection
-        self._rest = b""
-        connection.setblocking(False)
-        connection.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
-        for name, value in _KEEPALIVE:
-            if hasattr(socket, name):
-                connection.setsockopt(socket.IPPROTO_TCP, getattr(socket, name), value)
-
-    def fileno(self) -> int:
-        """For select."""
-        return self._connection.fileno()
-
-    def send(self, text: str) -> None:
-        """Writes a line; to one that has left it is nothing."""
-        try:
-            self._connection.sendall(text.encode() + b"\n")
-        except OSError:
-            pass
-
-    def receive(self) -> "list[str] | None":
-        """The whole lines that have come; None when the other side has left, or says what nobody does."""
-        try:
-            data = self._connection.recv(_MAX_LINE)
-        except BlockingIOError:
-            return []
-        except OSError:
-            return None
-        if not data or len(self._rest) + len(data) > _MAX_LINE:
-            return None
-        *lines, self._rest = (self._rest + data).split(b"\n")
-        return [line.decode("utf-8", "replace") for line in lines]
-
-    def close(self) -> None:
-        """Ends the connection."""
-        self._connection.close()
-
-
-def _ready(sources: "list[Any]", within_s: "float | None" = None) -> "list[Any]":
-    """Those from which something can be read, or that have ended, once there is one; none after that time.
-    Unlike select's, poll's files may have any number."""
-    poll = select.poll()
-    numbers = {}
-    for source in sources:
-        number = source if isinstance(source, int) else source.fileno()
-        numbers[number] = source
-        poll.register(number, select.POLLIN)
-    found = poll.poll(None if within_s is None else max(within_s, 0) * 1000)
-    return [numbers[number] for number, _ in found]
+    def _hear_first(self, text: str, unread: "list[str]") -> str:
+        """What the first one says. Gives what is over by it, else nothing."""
+        word, _, rest = text.partition(" ")
+        if word == "stop":
+            self._be_stopped(rest)
+        return rest if word == "over" else ""
 
 
 def _resolve(address: str, port: int) -> "Any":
@@ -467,16 +467,16 @@ def _missing_text(ranks: str) -> str:
     )
 
 
-def of_environment() -> "tuple[Rank, float]":
+def of_environment(make: "Any") -> "tuple[Any, float]":
     """This pod's place, and how many seconds it may take to meet.
 
     Raises:
         ValueError: the environment doesn't say it as gpuyard does.
     """
     sizes, address, port, within_s = os.environ["GPUYARD_GANG"].split()
-    least, _, size = sizes.rpartition("..")
+    numbers = [int(number) for number in sizes.split("..")]
     rank, uid = int(os.environ.get("GPUYARD_GANG_RANK", "")), os.environ.get("GPUYARD_GANG_UID", "")
-    return Rank(rank, int(size), address, int(port), uid, int(least or size)), float(within_s)
+    return make(rank, numbers[-1], address, int(port), uid, *numbers[:-1]), float(within_s)
 
 
 def _exit_when_stopped(code_for: "Any") -> None:

@@ -39,7 +39,7 @@ class Grace:
         self.was_cut = False
         self._look, self._send, self._say = look, send, say
         self._file = ""
-        self._ends = False
+        self._ends = self._is_closed = False
         for folder in _FOLDERS:
             place = os.path.join(folder, "gpuyard-" + os.urandom(8).hex())
             try:
@@ -71,7 +71,8 @@ class Grace:
         self._in_background(self._cut)
 
     def close(self) -> None:
-        """Leaves nothing behind."""
+        """Leaves nothing behind. An elastic run's next start has another of these."""
+        self._is_closed = True
         if self._file:
             self._forget()
             try:
@@ -81,13 +82,15 @@ class Grace:
 
     def _tell(self, number: "signal.Signals", due: "float") -> None:
         time.sleep(max(due - time.monotonic(), 0))
+        if self._is_closed:
+            return
         if number in (signal.SIGTERM, signal.SIGINT, signal.SIGQUIT):
             os.kill(os.getpid(), number)
             return
         told = handling(number)
         if not told:
             self._say(f"no process handles {number.name} yet, which is due before the timeout")
-        while not told:
+        while not told and not self._is_closed:
             time.sleep(_LOOK_S)
             told = handling(number)
         for pid in told:
@@ -97,8 +100,8 @@ class Grace:
         while not os.path.exists(self._file):
             time.sleep(_LOOK_S)
         time.sleep(_LAST_WORD_S)
-        self.was_cut = True
-        while True:
+        self.was_cut = not self._is_closed
+        while not self._is_closed:
             for pid in self._look()[0]:
                 self._send(pid, signal.SIGKILL)
             time.sleep(_LOOK_S)

@@ -44,13 +44,17 @@ class Unused:
         self.reason = ""
         self._has_terminal = os.environ.get("GPUYARD_TERMINAL") == "1"
         self._say = say
+        self._end = None  # type: Any
         self._idle_s = float(os.environ.get("GPUYARD_IDLE_S") or 0)
 
     def watch(self, end: "Any") -> None:
-        """From the command's start on: calls `end` once, from a thread, when nobody uses the run any more."""
-        threading.Thread(target=self._watch, args=(end,), daemon=True).start()
+        """From the command's start on: calls `end` once, from a thread, when nobody uses the run any more.
+        Of an elastic run's next start it is another."""
+        is_first, self._end = self._end is None, end
+        if is_first:
+            threading.Thread(target=self._watch, daemon=True).start()
 
-    def _watch(self, end: "Any") -> None:
+    def _watch(self) -> None:
         idle = Idleness(self._idle_s, self._say) if self._idle_s else None
         terminal, seen_at = "", time.monotonic()
         while not self.reason:
@@ -63,7 +67,7 @@ class Unused:
             if self._has_terminal and said and time.monotonic() - seen_at > _TERMINAL_GONE_S:
                 self.reason = "its terminal is gone"
         self._say("this run ends, since " + self.reason)
-        end()
+        self._end()
 
 
 class Idleness:

@@ -17,7 +17,6 @@ UNSERVED: dict[str, str] = {
     "discovery.newer_events": "events of the core group are served",
     "discovery.quotas": "a yard has one user",
     "discovery.token": _NO_ACCOUNTS,
-    "jobs.success_policy": "422 with the field",
     "others.config_of_the_root": _NO_ACCOUNTS,
     "patches.apply_creates": "415; server-side apply needs managed fields",
     "pods.account_token": _NO_ACCOUNTS,

@@ -11,7 +11,7 @@ from .shell import NOWHERE, Shell
 
 RUN_KEYS = [
     *("name", "kind", "state", "reason", "exit_code", "gpus", "gpu_resources", "simulated", "nodes"),
-    *("priority", "submitted_at", "started_at", "finished_at", "tasks"),
+    *("priority", "submitted_at", "started_at", "finished_at", "tasks", "pods"),
 ]  # fmt: skip
 TIME = re.compile(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\dZ")
 
@@ -38,6 +38,7 @@ def test_ps_for_machines(target: Shell) -> None:
         "gpu_resources": {"nvidia.com/gpu": 2},
         "simulated": True,
         "tasks": None,
+        "pods": None,
         "priority": "system-node-critical",
     }
     assert living["finished_at"] is None

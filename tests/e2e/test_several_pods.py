@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+
 import pytest
 
 from tests.waiting import until
@@ -93,8 +95,8 @@ def test_all_start_or_none(yard: Yard) -> None:
     submitted = yard.call(
         "run", "-n", "gang", "--nodes", "2", "--gpus", "2", "-d", "--", "python", "waits.py"
     )
-    assert "1 of 2 pods fit now (node " in submitted.err
-    assert "; the others wait for run holds. None starts without the others" in submitted.err
+    assert re.search(r"1 of 2 pods fit now: node \S+ 2 free; the others wait", submitted.err)
+    assert " for run holds. None starts without the others" in submitted.err
     until(lambda: yard.state("gang")["reason"], "the gang waits", lambda reason: reason == "Unschedulable")
     pods = yard.api("GET", "/api/v1/namespaces/default/pods?labelSelector=gpuyard.io/run=gang")["items"]
     assert not any(pod["spec"].get("nodeName") for pod in pods)

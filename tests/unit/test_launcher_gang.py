@@ -6,68 +6,16 @@ import functools
 import os
 import signal
 import socket
-import subprocess
-import sys
 import time
-from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
 
-from gpuyard import launcher, launcher_gang
+from gpuyard import launcher_gang
 from gpuyard.local.kubelet.ports import free_port
 from gpuyard.workloads import pod_failure_policy
+from tests.launchers import WAITS, Start
 from tests.waiting import until
-
-WAITS = "import time; print('up', flush=True); time.sleep(600)"
-Start = Callable[..., "Rank"]
-
-
-class Rank:
-    """A launcher and what it prints."""
-
-    def __init__(self, process: subprocess.Popen[bytes], log: Path) -> None:
-        self.process = process
-        self._log = log
-
-    @property
-    def lines(self) -> list[str]:
-        return self._log.read_text().splitlines()
-
-    def wait(self) -> int:
-        return self.process.wait(60)
-
-
-@pytest.fixture
-def port() -> int:
-    return free_port()
-
-
-@pytest.fixture
-def start(tmp_path: Path, port: int) -> Iterator[Start]:
-    ranks: list[Rank] = []
-
-    def start(
-        rank: int, code: str = WAITS, *, size: int | str = 3, within_s: float = 60, uid: str = "u"
-    ) -> Rank:
-        log = tmp_path / f"{len(ranks)}.log"
-        gang = {"GPUYARD_GANG": f"{size} localhost {port} {within_s}", "GPUYARD_GANG_RANK": str(rank)}
-        with log.open("wb") as output:
-            process = subprocess.Popen(
-                [sys.executable, launcher.__file__, sys.executable, "-c", code],
-                env={**os.environ, **gang, "GPUYARD_GANG_UID": uid},
-                stdout=output,
-                stderr=output,
-                start_new_session=True,
-            )
-        ranks.append(Rank(process, log))
-        return ranks[-1]
-
-    yield start
-    for rank in ranks:
-        if rank.process.poll() is None:
-            os.killpg(rank.process.pid, signal.SIGKILL)
-        rank.process.wait()
 
 
 def test_the_exit_code_is_the_one_that_jobs_ignore() -> None:
@@ -148,10 +96,10 @@ def test_without_the_first_the_others_give_up(start: Start, monkeypatch: pytest.
         gang.meet(0.5)
 
 
-def test_strangers_and_restarted_pods_do_not_disturb(start: Start, port: int) -> None:
+def test_strangers_and_restarted_pods_do_not_disturb(start: Start, gang_port: int) -> None:
     first = start(0)
     for said in (b"here other 1\n", b"here u 99\n", b"here u 0\n", b"x" * 5000, b"\xff\n\n", b""):
-        until(functools.partial(_says, port, said), "the first listens")
+        until(functools.partial(_says, gang_port, said), "the first listens")
     once = start(1)
     # Its connection is taken in, and gone again: the pod was deleted.
     time.sleep(0.5)
@@ -200,25 +148,6 @@ def test_a_gang_that_saved_when_it_was_stopped_has_not_succeeded(start: Start) -
     assert [rank.wait() for rank in ranks] == [143, 193]
 
 
-def test_an_elastic_run_starts_with_the_least_and_goes_on_without_who_leaves(start: Start) -> None:
-    first, second = start(0, size="2..4"), start(1, size="2..4")
-    until(lambda: first.lines == second.lines == ["up"], "two are up")
-    third, last = start(2, size="2..4"), start(3, size="2..4")
-    until(lambda: third.lines == last.lines == ["up"], "the others have joined")
-    last.process.send_signal(signal.SIGTERM)
-    assert last.wait() == 193
-    os.killpg(third.process.pid, signal.SIGKILL)
-    again = start(2, size="2..4")
-    until(lambda: again.lines == ["up"], "it has joined again")
-    second.process.send_signal(signal.SIGTERM)
-    assert second.wait() == 193
-    assert second.lines[-1] == "gpuyard: this pod ends since it was stopped, and the others go on"
-    assert first.process.poll() is None
-    os.killpg(again.process.pid, signal.SIGKILL)
-    assert first.wait() == 193
-    assert first.lines[-1] == "gpuyard: this pod ends since rank 2 is lost"
-
-
 def test_a_stop_is_the_command_s_alone(start: Start) -> None:
     ranks = [start(0, size=2), start(1, size=2)]
     until(lambda: all(rank.lines == ["up"] for rank in ranks), "all are up")
@@ -228,12 +157,12 @@ def test_a_stop_is_the_command_s_alone(start: Start) -> None:
     assert sorted(codes) == [143, 193]
 
 
-def test_many_pods(start: Start, port: int) -> None:
+def test_many_pods(start: Start, gang_port: int) -> None:
     size = 60
     first = start(0, "print('up')", size=size)
     lines: list[socket.socket] = []
     for rank in range(1, size):
-        until(functools.partial(_connect, port, lines, b"here u %d\n" % rank), "the first listens")
+        until(functools.partial(_connect, gang_port, lines, b"here u %d\n" % rank), "the first listens")
     for line in lines:
         assert line.recv(3) == b"go\n"
         line.sendall(b"end 0 alone\n")

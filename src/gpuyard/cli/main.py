@@ -31,6 +31,7 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "forward": ("Runs", "Make ports of a run reachable from this machine."),
     "wait": ("Runs", "Wait until runs have ended; the exit code is theirs."),
     "stop": ("Runs", "Stop a run; its logs and exit code stay."),
+    "scale": ("Runs", "Give an elastic run more pods, or fewer."),
     "rm": ("Runs", "Remove runs with their logs."),
     "volume": ("Runs", "List and remove claims: data that outlives runs."),
     "build": ("Images", "Build an image from this folder and push it; no daemon, no root."),

@@ -53,6 +53,8 @@ ANNOTATION_STOPPED_BY = "gpuyard.io/stopped-by"
 ANNOTATION_COMMAND = "gpuyard.io/command"
 #: On pods: how many of its Job's start together or not at all.
 ANNOTATION_GANG_SIZE = "gpuyard.io/gang-size"
+#: On the Job of an elastic run: between which numbers of pods it may be scaled, `2..4`.
+ANNOTATION_NODES = "gpuyard.io/nodes"
 #: On a Job with tasks: the name of the ConfigMap that has their values.
 ANNOTATION_SWEEP = "gpuyard.io/sweep"
 #: On a Job of a yard: the folder below the yard's `snapshots` that holds its code.

@@ -20,7 +20,8 @@ from gpuyard.workloads.memory_kills import (
     oom_kills_text,
     oom_reason,
 )
-from gpuyard.workloads.run_state import EARLY_SUCCESS, PodVerdict, Reason, RunState, run_state
+from gpuyard.workloads.outcome import PodVerdict
+from gpuyard.workloads.run_state import EARLY_SUCCESS, Reason, RunState, run_state
 
 if TYPE_CHECKING:
     from gpuyard.workloads.sweeps.values import Sweep

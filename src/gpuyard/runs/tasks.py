@@ -14,8 +14,16 @@ from gpuyard.kube.pods import is_terminal
 from gpuyard.kube.wellknown import ANNOTATION_COMPLETION_INDEX, ANNOTATION_SWEEP
 from gpuyard.runs.run import ENDED, Run, state_and_reason
 from gpuyard.runs.target import Target
-from gpuyard.workloads.outcome import exit_code, is_stopped, why_failed
-from gpuyard.workloads.run_state import PodVerdict, Reason, State, pod_verdict, run_state
+from gpuyard.workloads.outcome import (
+    PodVerdict,
+    Reason,
+    State,
+    exit_code,
+    is_stopped,
+    pod_verdict,
+    why_failed,
+)
+from gpuyard.workloads.run_state import run_state
 
 if TYPE_CHECKING:
     from gpuyard.workloads.sweeps.sweep import Tasks

@@ -50,8 +50,8 @@ class GangDecision:
     """The outcome for the pods of a gang that have no node yet.
 
     Attributes:
-        nodes: where each goes; empty unless all have a place.
-        message: why they wait; empty while some of them aren't there yet.
+        nodes: where each goes; empty unless the gang is whole with them.
+        message: why the others wait; empty while some of them aren't there yet.
     """
 
     nodes: Mapping[ObjectKey, str] = field(default_factory=dict)
@@ -59,7 +59,7 @@ class GangDecision:
 
 
 def decide_gang(requests: Sequence[PodRequest], placed: int, snapshot: Snapshot) -> GangDecision:
-    """Places all pods of a gang, or none.
+    """Places all pods of a gang, or none; those above its size each by itself, once the gang is whole.
 
     Args:
         requests: those of one gang that wait, in their order.
@@ -71,14 +71,18 @@ def decide_gang(requests: Sequence[PodRequest], placed: int, snapshot: Snapshot)
     if len(requests) + placed < gang.size:
         return GangDecision()
     nodes: dict[ObjectKey, str] = {}
+    message = ""
     for request in requests:
         decision = decide(request, snapshot)
+        if decision.node is None and placed + len(nodes) >= gang.size:
+            message = decision.message
+            continue
         if decision.node is None:
             have = f"{placed + len(nodes)} of the {gang.size} pods of its gang have a place"
             return GangDecision(message=f"{have}, and none starts without the others: {decision.message}")
         nodes[request.key] = decision.node
         snapshot = snapshot.assume(request, decision.node)
-    return GangDecision(nodes)
+    return GangDecision(nodes, message)
 
 
 def beside_its_gang(request: PodRequest, waiting: Iterable[PodRequest], snapshot: Snapshot) -> Snapshot:

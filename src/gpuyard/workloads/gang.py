@@ -15,6 +15,7 @@ from gpuyard.kube.objects import Manifest
 from gpuyard.kube.wellknown import (
     ANNOTATION_COMPLETION_INDEX,
     ANNOTATION_GANG_SIZE,
+    ANNOTATION_NODES,
     ENV_GANG,
     ENV_GANG_RANK,
     ENV_GANG_UID,
@@ -24,8 +25,9 @@ from gpuyard.kube.wellknown import (
 from gpuyard.workloads.command import is_script, split_run
 from gpuyard.workloads.spec.run_spec import RunSpec
 
-#: Outside of the ports that Linux gives to clients (32768 and up), and of what services usually have.
-_FIRST_PORT, _PORTS = 20_000, 10_000
+#: Outside of the ports that Linux gives to clients (32768 and up), and of what services usually have. The odd
+#: ones are for torchrun in elastic runs, whose launchers go on listening.
+_FIRST_PORT, _PORTS = 20_000, 5_000
 
 
 def is_gang(spec: RunSpec) -> bool:
@@ -33,16 +35,35 @@ def is_gang(spec: RunSpec) -> bool:
     return spec.nodes > 1
 
 
+def is_elastic(spec: RunSpec) -> bool:
+    """Whether pods may come and go while it runs."""
+    return spec.least_nodes is not None
+
+
+def least_nodes(spec: RunSpec) -> int:
+    """Without so many pods it doesn't start."""
+    return spec.nodes if spec.least_nodes is None else spec.least_nodes
+
+
 def job_fields(spec: RunSpec) -> dict[str, Any]:
     """The fields of the Job that number its pods; none for a run of one pod."""
     if not is_gang(spec):
         return {}
-    return {"completions": spec.nodes, "parallelism": spec.nodes, "completionMode": "Indexed"}
+    fields = {"completions": spec.nodes, "parallelism": spec.nodes, "completionMode": "Indexed"}
+    if is_elastic(spec):
+        # A pod that comes when the others are through finds nobody. The first one ends last.
+        fields["successPolicy"] = {"rules": [{"succeededIndexes": "0"}]}
+    return fields
+
+
+def job_annotations(spec: RunSpec) -> dict[str, str]:
+    """Between which numbers its pods may be scaled."""
+    return {ANNOTATION_NODES: f"{spec.least_nodes}..{spec.nodes}"} if is_elastic(spec) else {}
 
 
 def template_annotations(spec: RunSpec) -> dict[str, str]:
     """What a scheduler that places whole gangs reads on each pod."""
-    return {ANNOTATION_GANG_SIZE: str(spec.nodes)} if is_gang(spec) else {}
+    return {ANNOTATION_GANG_SIZE: str(least_nodes(spec))} if is_gang(spec) else {}
 
 
 def subdomain(name: str) -> str:
@@ -85,20 +106,24 @@ def environment(name: str, namespace: str, spec: RunSpec) -> list[dict[str, Any]
         return []
     processes = processes_per_pod(spec)
     address = f"{name}-0.{subdomain(name)}"
-    port = str(_FIRST_PORT + zlib.crc32(f"{namespace}/{name}".encode()) % _PORTS)
+    port = _FIRST_PORT + 2 * (zlib.crc32(f"{namespace}/{name}".encode()) % _PORTS)
+    sizes = f"{spec.least_nodes}..{spec.nodes}" if is_elastic(spec) else str(spec.nodes)
+    meeting = str(port + 1 if is_elastic(spec) else port)
     values = {
-        "PET_NNODES": str(spec.nodes),
+        "PET_NNODES": sizes.replace("..", ":"),
         "PET_NPROC_PER_NODE": str(processes),
         "PET_MASTER_ADDR": address,
-        "PET_MASTER_PORT": port,
+        "PET_MASTER_PORT": meeting,
         "MASTER_ADDR": address,
-        "MASTER_PORT": port,
-        ENV_GANG: f"{spec.nodes} {address} {port} {int(spec.start_within.total_seconds())}",
+        "MASTER_PORT": meeting,
+        ENV_GANG: f"{sizes} {address} {port} {int(spec.start_within.total_seconds())}",
     }
     index = f"metadata.annotations['{ANNOTATION_COMPLETION_INDEX}']"
     uid = f"metadata.labels['{LABEL_JOB_UID}']"
-    fields = {"PET_NODE_RANK": index, ENV_GANG_RANK: index, ENV_GANG_UID: uid}
-    if processes == 1:
+    # The launcher of an elastic run says at each start how many there are.
+    fields = {} if is_elastic(spec) else {"PET_NODE_RANK": index}
+    fields |= {ENV_GANG_RANK: index, ENV_GANG_UID: uid}
+    if processes == 1 and not is_elastic(spec):
         values |= {"WORLD_SIZE": str(spec.nodes), "LOCAL_RANK": "0", "LOCAL_WORLD_SIZE": "1"}
         fields["RANK"] = index
     return [

@@ -21,7 +21,7 @@ from gpuyard.kube.objects import Manifest
 from gpuyard.kube.references import escape_references
 from gpuyard.kube.wellknown import ENV_ALLOW_CPU, ENV_GPUS, LABEL_RUN
 from gpuyard.workloads.command import is_python, posix_shell_of, resolve_command
-from gpuyard.workloads.gang import is_gang, with_torchrun
+from gpuyard.workloads.gang import is_elastic, is_gang, with_torchrun
 from gpuyard.workloads.grace import ends_unused, wants_launcher
 from gpuyard.workloads.resolved_run import ResolvedRun, Script
 
@@ -33,7 +33,8 @@ MAX_CONFIG_MAP_BYTES = 1 << 20
 
 _VOLUME = "gpuyard"
 _SCRIPT_KEY, _LAUNCHER_KEY = "script", "launcher.py"
-_GANG_KEY, _GPUS_KEY, _GRACE_KEY = "launcher_gang.py", "launcher_gpus.py", "launcher_grace.py"
+_GANG_KEY, _LINES_KEY, _ELASTIC_KEY = "launcher_gang.py", "launcher_lines.py", "launcher_elastic.py"
+_GPUS_KEY, _GRACE_KEY = "launcher_gpus.py", "launcher_grace.py"
 _IDLE_KEY, _SWEEP_KEY = "launcher_idle.py", "launcher_sweep.py"
 _DIGITS = 10
 #: Before a command that says nothing of a Python to look with. No part of it is anybody's input.
@@ -122,6 +123,8 @@ def _mounted(run: ResolvedRun, command: Sequence[str]) -> Launch:
     needed = {
         _LAUNCHER_KEY: True,
         _GANG_KEY: is_gang(run.spec),
+        _LINES_KEY: is_gang(run.spec),
+        _ELASTIC_KEY: is_elastic(run.spec),
         _GPUS_KEY: bool(run.spec.gpus.count) or ENV_GPUS in run.spec.env,
         _GRACE_KEY: wants_launcher(run.spec),
         _IDLE_KEY: ends_unused(run.spec),

@@ -1,15 +1,17 @@
-"""How a pod ended, read from its status: exit code, signal, its user's stop, or its node's fate."""
+"""What a pod tells of its run, read from its status: how far it is, and how it ended: exit code, signal, its
+user's stop, or its node's fate."""
 
 from __future__ import annotations
 
 import signal
 from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
 from enum import StrEnum
 from typing import Any
 
-from gpuyard.kube.conditions import find_condition
+from gpuyard.kube.conditions import find_condition, without_preemption
 from gpuyard.kube.objects import annotations_of
-from gpuyard.kube.pods import container_statuses
+from gpuyard.kube.pods import PULL_REASONS, container_statuses
 from gpuyard.kube.wellknown import (
     ANNOTATION_COMPLETION_INDEX,
     ANNOTATION_GANG_SIZE,
@@ -236,3 +238,62 @@ def container_state(pod: Mapping[str, Any], kind: str) -> Mapping[str, Any] | No
             found: Mapping[str, Any] = state
             return found
     return None
+
+
+class State(StrEnum):
+    """Where a run is in its life; the last three are final."""
+
+    PENDING = "pending"
+    STARTING = "starting"
+    RUNNING = "running"
+    SUCCEEDED = "succeeded"
+    FAILED = "failed"
+    STOPPED = "stopped"
+
+
+@dataclass(frozen=True)
+class PodVerdict:
+    """Where a run is as far as one pod tells.
+
+    Attributes:
+        message: one sentence with the details, or empty.
+        failed: the pod that the run failed with, if it did.
+    """
+
+    state: State
+    reason: Reason
+    message: str = ""
+    failed: Mapping[str, Any] | None = None
+
+
+def pod_verdict(pod: Mapping[str, Any]) -> PodVerdict:
+    """Of a pod that hasn't ended: what it waits for, or that it runs."""
+    scheduled = find_condition(pod, "PodScheduled") or {}
+    if not pod["spec"].get("nodeName"):
+        message = without_preemption(str(scheduled.get("message", "")))
+        if scheduled.get("reason") in (Reason.UNSCHEDULABLE, Reason.SCHEDULING_GATED):
+            return PodVerdict(State.PENDING, Reason(scheduled["reason"]), message)
+        return PodVerdict(State.PENDING, Reason.WAITING_FOR_SCHEDULER, message)
+    waiting = _waiting(pod)
+    if waiting is not None:
+        reason, message = str(waiting.get("reason", "")), str(waiting.get("message", ""))
+        if reason in PULL_REASONS:
+            return PodVerdict(State.STARTING, Reason.IMAGE_PULL, message or reason)
+        if reason == "CrashLoopBackOff":
+            return PodVerdict(State.PENDING, Reason.BACK_OFF, message)
+        if reason.endswith("Error"):
+            return PodVerdict(State.STARTING, Reason.START_ERROR, message or reason)
+        return PodVerdict(State.STARTING, Reason.STARTING, message)
+    # A kubelet tells of a short container that it has ended while the pod is still Pending.
+    if pod.get("status", {}).get("phase") == "Running" or container_state(pod, "terminated") is not None:
+        return PodVerdict(State.RUNNING, Reason.RUNNING)
+    return PodVerdict(State.STARTING, Reason.STARTING)
+
+
+def _waiting(pod: Mapping[str, Any]) -> Mapping[str, Any] | None:
+    """The `waiting` of the container that holds the others up: of an init container, if one of them does."""
+    for status in container_statuses(pod, init=True):
+        waiting: Mapping[str, Any] | None = (status.get("state") or {}).get("waiting")
+        if waiting is not None and waiting.get("reason") != "PodInitializing":
+            return waiting
+    return container_state(pod, "waiting")

@@ -26,6 +26,8 @@ _MISSING = {
     "onExitCodes": {"operator": "In", "values": [EXIT_MISSING]},
 }
 _ENDED_BADLY = {"onExitCodes": {"operator": "NotIn", "values": [0]}}
+#: Who is scaled away and saves for too long is killed, and who hadn't started is said to have been.
+_ENDED_BADLY_AND_NOT_KILLED = {"onExitCodes": {"operator": "NotIn", "values": [0, 137]}}
 #: A kubelet sets it, one way or the other, on each pod that it takes on, and on none that it refuses.
 _TAKEN_ON = {
     "onPodConditions": [
@@ -61,6 +63,7 @@ def retry_fields(
     *,
     is_queued: bool = False,
     is_gang: bool = False,
+    is_elastic: bool = False,
     by_index: bool = False,
     ends_unused: bool = False,
 ) -> dict[str, Any]:
@@ -71,13 +74,15 @@ def retry_fields(
     has to count what ran, and a refusal with it. So it is in a queue, too, which suspends a Job to give its
     place away: that counts no failures, but rules would look at the pods that it ends. Of several pods the
     one counts that failed, and not those that its end has ended; pods that waited in vain for another would
-    do so again. Tasks of a sweep fail each for itself.
+    do so again. In an elastic run, pods that were killed only count towards the limit: they may have been
+    scaled away. Tasks of a sweep fail each for itself.
     """
     rules: list[dict[str, Any]] = [_DISRUPTED, *([_ENDED_WITH_ANOTHER, _MISSING] if is_gang else [])]
     limit = "backoffLimitPerIndex" if by_index else "backoffLimit"
     ends = PodFailureAction.FAIL_INDEX if by_index else PodFailureAction.FAIL_JOB
     if not retries and not is_queued:
-        rules += [{"action": str(ends), **rule} for rule in (_ENDED_BADLY, _TAKEN_ON)]
+        ending = (_ENDED_BADLY_AND_NOT_KILLED,) if is_elastic else (_ENDED_BADLY, _TAKEN_ON)
+        rules += [{"action": str(ends), **rule} for rule in ending]
         return {limit: MAX_REFUSALS, "podFailurePolicy": {"rules": rules}}
     if ends_unused:  # Another attempt would be as idle.
         rules.append({"action": str(ends), "onExitCodes": {"operator": "In", "values": [EXIT_UNUSED]}})

@@ -29,7 +29,9 @@ from gpuyard.workloads import grace
 from gpuyard.workloads.command import display, resolve_command
 from gpuyard.workloads.gang import (
     environment,
+    is_elastic,
     is_gang,
+    job_annotations,
     job_fields,
     service,
     subdomain,
@@ -82,6 +84,7 @@ def render(run: ResolvedRun) -> list[Manifest]:
 def _job(run: ResolvedRun, tasks: SweepObjects | None, pod: dict[str, Any]) -> Manifest:
     labels = {LABEL_RUN: run.name}
     annotations = {ANNOTATION_COMMAND: display(run.spec.run), **(tasks.annotations if tasks else {})}
+    annotations |= job_annotations(run.spec)
     if run.submitted_at is not None:
         annotations[ANNOTATION_SUBMITTED_AT] = run.submitted_at.isoformat(timespec="microseconds")
     if run.host and run.host.snapshot:
@@ -104,6 +107,7 @@ def _job(run: ResolvedRun, tasks: SweepObjects | None, pod: dict[str, Any]) -> M
                 run.spec.retries,
                 is_queued=run.is_queued,
                 is_gang=is_gang(run.spec),
+                is_elastic=is_elastic(run.spec),
                 by_index=tasks is not None,
                 ends_unused=grace.ends_unused(run.spec),
             ),

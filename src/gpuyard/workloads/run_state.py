@@ -5,29 +5,32 @@ from __future__ import annotations
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
-from enum import StrEnum
 from typing import TYPE_CHECKING, Any
 
 from gpuyard.gpus.resources import gpus_in, pod_gpu_resources
-from gpuyard.kube.conditions import condition_is_true, find_condition, without_preemption
+from gpuyard.kube.conditions import condition_is_true, find_condition
 from gpuyard.kube.objects import annotations_of, labels_of
-from gpuyard.kube.pods import PULL_REASONS, container_statuses, is_terminal
+from gpuyard.kube.pods import is_terminal
 from gpuyard.kube.timestamps import format_time, parse_time
 from gpuyard.kube.wellknown import (
     ANNOTATION_COMPLETION_INDEX,
+    ANNOTATION_NODES,
     ANNOTATION_STOPPED_AT,
     ANNOTATION_SWEEP,
     LABEL_RUN,
     LABEL_SIMULATED,
 )
 from gpuyard.workloads.outcome import (
+    PodVerdict,
     Reason,
+    State,
     container_state,
     disruption_of,
     ended_with_another,
     exit_code,
     is_stopped,
     missing_text,
+    pod_verdict,
     why_failed,
 )
 from gpuyard.workloads.pod_failure_policy import is_over
@@ -43,15 +46,48 @@ __all__ = ["EARLY_SUCCESS", "Reason", "RunState", "State", "run_state"]
 EARLY_SUCCESS = "its process ended with 0 when it was told to end: {why}"
 
 
-class State(StrEnum):
-    """Where a run is in its life; the last three are final."""
+@dataclass(frozen=True)
+class ElasticPods:
+    """How many pods an elastic run may have, is to have, and has.
 
-    PENDING = "pending"
-    STARTING = "starting"
-    RUNNING = "running"
-    SUCCEEDED = "succeeded"
-    FAILED = "failed"
-    STOPPED = "stopped"
+    Attributes:
+        least: without so many it doesn't start, nor go on.
+        most: to which it may be scaled.
+        wanted: that it is to have.
+        present: of those, that run or have done their work.
+    """
+
+    least: int
+    most: int
+    wanted: int
+    present: int
+
+    @classmethod
+    def of(cls, job: Mapping[str, Any], pods: Iterable[Mapping[str, Any]]) -> ElasticPods | None:
+        """Of a run's Job and its pods; None where it isn't elastic."""
+        least, dots, most = annotations_of(job).get(ANNOTATION_NODES, "").partition("..")
+        if not (dots and least.isdecimal() and most.isdecimal()):
+            return None
+        wanted = int(job["spec"].get("completions") or 0)
+        present = sum(_is_present(pod, wanted) for pod in pods)
+        return cls(int(least), int(most), wanted, present)
+
+    @property
+    def text(self) -> str:
+        """`2 of 4 pods`."""
+        return f"{self.present} of {self.wanted} pods"
+
+    def to_json(self) -> dict[str, int]:
+        """All of them."""
+        return {"least": self.least, "most": self.most, "wanted": self.wanted, "present": self.present}
+
+
+def _is_present(pod: Mapping[str, Any], wanted: int) -> bool:
+    """Who runs and is being stopped will leave."""
+    index = annotations_of(pod).get(ANNOTATION_COMPLETION_INDEX, "")
+    phase, leaves = pod.get("status", {}).get("phase"), "deletionTimestamp" in pod["metadata"]
+    is_there = phase == "Succeeded" or (phase == "Running" and not leaves)
+    return is_there and index.isdecimal() and int(index) < wanted
 
 
 @dataclass(frozen=True)
@@ -70,6 +106,7 @@ class RunState:
         priority: its PriorityClass, if any.
         started_at: when its first process started.
         tasks: how far those of a sweep are; None for any other run.
+        pods: how many of an elastic run are there; None for any other run.
         attempts: so far, the present one included; 0 before the first.
     """
 
@@ -89,6 +126,7 @@ class RunState:
     finished_at: datetime | None
     attempts: int
     tasks: Tasks | None = None
+    pods: ElasticPods | None = None
 
     def to_json(self) -> dict[str, Any]:
         """The stable keys of `ps -o json`; times are RFC 3339 in UTC or null."""
@@ -107,6 +145,7 @@ class RunState:
             "started_at": _text(self.started_at),
             "finished_at": _text(self.finished_at),
             "tasks": self.tasks.to_json() if self.tasks else None,
+            "pods": self.pods.to_json() if self.pods else None,
         }
 
 
@@ -153,22 +192,8 @@ def run_state(
         finished_at=_finished_at(job, ordered) if ended else None,
         attempts=_attempt_count(job, attempts),
         tasks=_tasks(job),
+        pods=ElasticPods.of(job, last),
     )
-
-
-@dataclass(frozen=True)
-class PodVerdict:
-    """Where a run is as far as one pod tells.
-
-    Attributes:
-        message: one sentence with the details, or empty.
-        failed: the pod that the run failed with, if it did.
-    """
-
-    state: State
-    reason: Reason
-    message: str = ""
-    failed: Mapping[str, Any] | None = None
 
 
 def _verdict(
@@ -177,7 +202,7 @@ def _verdict(
     stopped = is_stopped(job)
     live = [pod for pod in last if not is_terminal(pod)]
     if condition_is_true(job, "Complete"):
-        return PodVerdict(State.SUCCEEDED, Reason.COMPLETED, _why_ended_early(last))
+        return PodVerdict(State.SUCCEEDED, Reason.COMPLETED, _how_succeeded(job, last))
     if stopped and not live and (condition_is_true(job, "Failed") or job["spec"].get("suspend")):
         return PodVerdict(State.STOPPED, Reason.STOPPED_BY_USER)
     if condition_is_true(job, "Failed"):
@@ -204,7 +229,7 @@ def _between(
     if is_over(job, [pod for pod, phase in zip(kept, phases, strict=True) if phase == "Failed"]):
         return _failed(job, last)
     if phases.count("Succeeded") >= int(job["spec"].get("completions") or 1):
-        return PodVerdict(State.SUCCEEDED, Reason.COMPLETED, _why_ended_early(last))
+        return PodVerdict(State.SUCCEEDED, Reason.COMPLETED, _how_succeeded(job, last))
     failed = _first_failed(last)
     if failed is not None:
         disruption, (_, why) = disruption_of(failed), why_failed(failed)
@@ -213,12 +238,14 @@ def _between(
     return PodVerdict(State.PENDING, Reason.WAITING_FOR_POD, "it has no pod yet")
 
 
-def _why_ended_early(last: Sequence[Mapping[str, Any]]) -> str:
-    """Why a success may be none: a process that saves and ends well when it is told to is no failure."""
+def _how_succeeded(job: Mapping[str, Any], last: Sequence[Mapping[str, Any]]) -> str:
+    """Why a success may be none: a process that saves and ends well when it is told to is no failure. Of an
+    elastic run with how many pods."""
     for pod in last:
         if disruption := disruption_of(pod):
             return EARLY_SUCCESS.format(why=disruption[1])
-    return ""
+    elastic = ElasticPods.of(job, last)
+    return f"with {elastic.text}" if elastic else ""
 
 
 def _alive(job: Mapping[str, Any], pods: Sequence[Mapping[str, Any]]) -> PodVerdict:
@@ -229,46 +256,19 @@ def _alive(job: Mapping[str, Any], pods: Sequence[Mapping[str, Any]]) -> PodVerd
         # They don't wait for one another.
         verdict = max((pod_verdict(pod) for pod in pods), key=lambda verdict: order.index(verdict.state))
         return PodVerdict(verdict.state, verdict.reason, verdict.message or tasks.text)
-    verdict = min((pod_verdict(pod) for pod in pods), key=lambda verdict: order.index(verdict.state))
+    verdicts = sorted((pod_verdict(pod) for pod in pods), key=lambda verdict: order.index(verdict.state))
+    verdict = verdicts[0]
+    elastic = ElasticPods.of(job, pods)
+    if elastic is not None and elastic.present >= elastic.least:
+        waits = f"; another waits: {verdict.message}" if verdict.message else ""
+        message = elastic.text + waits if elastic.present < elastic.wanted else ""
+        return PodVerdict(State.RUNNING, Reason.RUNNING, message)
     for pod in pods:
         if disruption := disruption_of(pod):
             reason, why = disruption
             then = "its Job makes no other" if is_over(job, [pod]) else "the next attempt follows"
             return PodVerdict(verdict.state, reason, f"{why}; it is being ended, and {then}")
     return verdict
-
-
-def pod_verdict(pod: Mapping[str, Any]) -> PodVerdict:
-    """Of a pod that hasn't ended: what it waits for, or that it runs."""
-    scheduled = find_condition(pod, "PodScheduled") or {}
-    if not pod["spec"].get("nodeName"):
-        message = without_preemption(str(scheduled.get("message", "")))
-        if scheduled.get("reason") in (Reason.UNSCHEDULABLE, Reason.SCHEDULING_GATED):
-            return PodVerdict(State.PENDING, Reason(scheduled["reason"]), message)
-        return PodVerdict(State.PENDING, Reason.WAITING_FOR_SCHEDULER, message)
-    waiting = _waiting(pod)
-    if waiting is not None:
-        reason, message = str(waiting.get("reason", "")), str(waiting.get("message", ""))
-        if reason in PULL_REASONS:
-            return PodVerdict(State.STARTING, Reason.IMAGE_PULL, message or reason)
-        if reason == "CrashLoopBackOff":
-            return PodVerdict(State.PENDING, Reason.BACK_OFF, message)
-        if reason.endswith("Error"):
-            return PodVerdict(State.STARTING, Reason.START_ERROR, message or reason)
-        return PodVerdict(State.STARTING, Reason.STARTING, message)
-    # A kubelet tells of a short container that it has ended while the pod is still Pending.
-    if pod.get("status", {}).get("phase") == "Running" or container_state(pod, "terminated") is not None:
-        return PodVerdict(State.RUNNING, Reason.RUNNING)
-    return PodVerdict(State.STARTING, Reason.STARTING)
-
-
-def _waiting(pod: Mapping[str, Any]) -> Mapping[str, Any] | None:
-    """The `waiting` of the container that holds the others up: of an init container, if one of them does."""
-    for status in container_statuses(pod, init=True):
-        waiting: Mapping[str, Any] | None = (status.get("state") or {}).get("waiting")
-        if waiting is not None and waiting.get("reason") != "PodInitializing":
-            return waiting
-    return container_state(pod, "waiting")
 
 
 def _failed(job: Mapping[str, Any], last: Sequence[Mapping[str, Any]]) -> PodVerdict:

@@ -123,6 +123,14 @@ def test_a_gang_without_place_for_one_has_none() -> None:
     )
 
 
+def test_of_more_than_a_gang_needs_those_start_that_fit() -> None:
+    snapshot = Snapshot({"a": NodeState("a", {GPU: 8})})
+    decision = decide_gang(members(3, 2), 0, snapshot)
+    assert len(decision.nodes) == 2
+    assert decision.message == "0/1 nodes are available: 1 Insufficient nvidia.com/gpu."
+    assert not decide_gang(members(3, 3), 0, snapshot).nodes
+
+
 @given(st.lists(st.integers(0, 8), min_size=1, max_size=4), st.integers(2, 6), st.integers(1, 8))
 def test_a_gang_takes_no_more_than_there_is(free: list[int], size: int, gpus: int) -> None:
     snapshot = Snapshot({f"n{n}": NodeState(f"n{n}", {GPU: count}) for n, count in enumerate(free)})

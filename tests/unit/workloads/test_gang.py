@@ -93,3 +93,22 @@ def test_only_the_pod_that_failed_counts(retries: int) -> None:
         "onExitCodes": {"operator": "In", "values": [EXIT_WITH_ANOTHER]},
     }
     assert rules[2] == {"action": "FailJob", "onExitCodes": {"operator": "In", "values": [EXIT_MISSING]}}
+
+
+def test_an_elastic_run_says_between_what() -> None:
+    spec = spec_of("torchrun", "train.py", nodes=4, gpus=8, least_nodes=2)
+    found = values(spec)
+    assert found["PET_NNODES"] == "2:4"
+    port = int(found["MASTER_PORT"])
+    assert found["GPUYARD_GANG"] == f"2..4 train-0.train {port - 1} 600"
+    assert not {"PET_NODE_RANK", "RANK", "WORLD_SIZE"} & found.keys(), "its launcher says them at each start"
+    job = render(ResolvedRun(spec, "train", "ml", image="i"))[-1]
+    assert job["metadata"]["annotations"]["gpuyard.io/nodes"] == "2..4"
+    assert job["spec"]["template"]["metadata"]["annotations"]["gpuyard.io/gang-size"] == "2"
+    assert job["spec"] | {"completions": 4, "parallelism": 4} == job["spec"]
+    assert job["spec"]["successPolicy"] == {"rules": [{"succeededIndexes": "0"}]}
+
+
+def test_a_pod_that_is_scaled_away_fails_no_elastic_run() -> None:
+    rules = retry_fields(0, is_gang=True, is_elastic=True)["podFailurePolicy"]["rules"]
+    assert rules[-1] == {"action": "FailJob", "onExitCodes": {"operator": "NotIn", "values": [0, 137]}}

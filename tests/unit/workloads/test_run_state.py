@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from gpuyard.kube.pods import PULL_REASONS
 from gpuyard.workloads.pod_failure_policy import retry_fields
-from gpuyard.workloads.run_state import Reason, RunState, State, run_state
+from gpuyard.workloads.run_state import ElasticPods, Reason, RunState, State, run_state
 
 #: The condition of a Job that has no attempt left.
 TRIED = ("Failed", "BackoffLimitExceeded")
@@ -340,6 +340,7 @@ def test_the_json_keys_are_the_documented_ones() -> None:
         "started_at": "2026-01-31T12:05:00Z",
         "finished_at": "2026-01-31T12:30:00Z",
         "tasks": None,
+        "pods": None,
     }
     assert run.attempts == 2
     json.dumps(run.to_json())
@@ -493,3 +494,55 @@ def test_a_sweep_fails_with_the_task_that_failed_first() -> None:
     assert (state.state, state.exit_code) == (State.FAILED, 4)
     expected = "2 of 6 tasks failed (1,4): task 4 (pod p-12:00:01-4 on node node-a): exited with 4"
     assert state.message == expected
+
+
+WAITS = {"type": "PodScheduled", "status": "False", "reason": "Unschedulable", "message": "no room"}
+
+
+def elastic_job(nodes: str = "2..4", wanted: int = 4, status: Any = None) -> dict[str, Any]:
+    metadata = {"name": "a", "annotations": {"gpuyard.io/nodes": nodes}, "uid": "u"}
+    spec = {"completions": wanted, "parallelism": wanted, "template": {"spec": {"containers": []}}}
+    return {"metadata": metadata, "spec": spec, "status": status or {}}
+
+
+def elastic_pod(index: int, phase: str = "Running", **metadata: Any) -> dict[str, Any]:
+    annotations = {"batch.kubernetes.io/job-completion-index": str(index)}
+    waits = phase == "Pending"
+    return {
+        "metadata": {"name": f"a-{index}", "annotations": annotations, **metadata},
+        "spec": {} if waits else {"nodeName": "n"},
+        "status": {"phase": phase, **({"conditions": [WAITS]} if waits else {})},
+    }
+
+
+def test_it_runs_with_those_that_are_there() -> None:
+    state = run_state(
+        elastic_job(), [elastic_pod(0), elastic_pod(1), elastic_pod(2), elastic_pod(3, "Pending")]
+    )
+    assert (str(state.state), state.message) == ("running", "3 of 4 pods; another waits: no room")
+    assert state.to_json()["pods"] == {"least": 2, "most": 4, "wanted": 4, "present": 3}
+
+
+def test_below_the_least_it_waits() -> None:
+    state = run_state(elastic_job(), [elastic_pod(0), elastic_pod(1, "Pending")])
+    assert (str(state.state), str(state.reason)) == ("pending", "Unschedulable")
+
+
+def test_who_is_scaled_away_doesn_t_count() -> None:
+    leaving = elastic_pod(2, deletionTimestamp="2026-01-31T12:00:00Z")
+    state = run_state(elastic_job(wanted=2), [elastic_pod(0), elastic_pod(1), leaving, elastic_pod(3)])
+    assert (str(state.state), state.message) == ("running", "")
+    assert state.pods == ElasticPods(2, 4, 2, 2)
+
+
+def test_the_end_says_with_how_many() -> None:
+    done = {"conditions": [{"type": "Complete", "status": "True"}]}
+    state = run_state(
+        elastic_job(wanted=3, status=done), [elastic_pod(0, "Succeeded"), elastic_pod(1, "Succeeded")]
+    )
+    assert (str(state.state), state.message) == ("succeeded", "with 2 of 3 pods")
+
+
+@pytest.mark.parametrize("nodes", ["", "4", "2..", "..4", "2..x", "-1..4"])
+def test_what_anybody_may_write_makes_no_run_elastic(nodes: str) -> None:
+    assert ElasticPods.of(elastic_job(nodes), []) is None

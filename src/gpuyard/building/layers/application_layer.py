@@ -13,17 +13,7 @@ from gpuyard.images.contents.contents import ImageContents
 from gpuyard.images.layers import Compression, Entry, Packer
 
 #: The launcher and what it reads in some runs.
-_LAUNCHER_FILES = [
-    Path(__file__).parents[2] / name
-    for name in (
-        "launcher.py",
-        "launcher_gang.py",
-        "launcher_gpus.py",
-        "launcher_grace.py",
-        "launcher_idle.py",
-        "launcher_sweep.py",
-    )
-]
+_LAUNCHER_FILES = sorted(Path(__file__).parents[2].glob("launcher*.py"))
 
 
 @dataclass(frozen=True)

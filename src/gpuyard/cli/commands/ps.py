@@ -85,7 +85,8 @@ def command(
         exit_code = "" if state.exit_code is None else str(state.exit_code)
         submitted = age(state.submitted_at, now)
         place = _place(run, all_namespaces).values()
-        done = state.tasks.text if state.tasks else state.reason or ""
+        pods = state.pods.text if state.pods and state.state == "running" else ""
+        done = state.tasks.text if state.tasks else pods or state.reason or ""
         rows.append([*place, state.name, state.state, exit_code, gpus, submitted, took, done])
     print_table([*(["NAMESPACE"] if all_namespaces else ()), *_COLUMNS], rows, drop=("TOOK", "AGE", "EXIT"))
 

@@ -78,8 +78,8 @@ Ctrl-C detaches with 0; the run goes on.
 @spec_option(
     "--nodes",
     key="nodes",
-    metavar="N",
-    help="Pods, each with these resources, that start together; wired for torchrun (default: 1).",
+    metavar="N|MIN..MAX",
+    help="Pods, each with these resources, that start together; 2..4 may be scaled (default: 1).",
 )
 @spec_option(
     "--sweep",

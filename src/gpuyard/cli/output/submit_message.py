@@ -31,7 +31,8 @@ def submitted_text(run: ResolvedRun, environ: Mapping[str, str], *, simulated: b
     asked = run.spec.gpus
     gpus = gpus_text({asked.resource: asked.count}) if asked.count else "no GPUs"
     if run.spec.nodes > 1:
-        gpus = f"{run.spec.nodes} pods, each with {gpus}"
+        least = f"{run.spec.least_nodes} to " if run.spec.least_nodes else ""
+        gpus = f"{least}{run.spec.nodes} pods, each with {gpus}"
     if run.spec.sweep is not None:
         gpus = f"{run.spec.sweep.size} tasks, each with {gpus}"
     text = f"Submitted {run.name} ({gpus}{', simulated' if asked.count and simulated else ''})"

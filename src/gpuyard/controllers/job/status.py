@@ -105,6 +105,18 @@ def _failed_by_indexes(job: JobView, pods: Sequence[PodView]) -> JobVerdict | No
     return None
 
 
+def _succeeded_by_rule(job: JobView, pods: Sequence[PodView]) -> JobVerdict | None:
+    """The verdict of the successPolicy, by which some indexes are enough (v1.34 `success_policy.go`)."""
+    if not job.success_rules:
+        return None
+    done = completed_indexes(job, pods)
+    for number, rule in enumerate(job.success_rules):
+        wanted = parse_indexes(rule.get("succeededIndexes") or f"0-{job.completions}", job.completions or 0)
+        if len(done & wanted) >= int(rule.get("succeededCount") or len(wanted)):
+            return JobVerdict(True, "SuccessPolicy", f"Matched rules at index {number}")
+    return None
+
+
 def judge(job: JobView, pods: Sequence[PodView], age: Age) -> JobVerdict | None:
     """Whether the Job's end is decided; a verdict that is written in its status stands."""
     for type_, succeeded in _DECISIONS.items():
@@ -120,6 +132,8 @@ def judge(job: JobView, pods: Sequence[PodView], age: Age) -> JobVerdict | None:
     left_s = time_left_s(job, age)
     if left_s is not None and left_s <= 0:
         return JobVerdict(False, "DeadlineExceeded", "Job was active longer than specified deadline")
+    if verdict := _succeeded_by_rule(job, pods):
+        return verdict
     if any(pod.active for pod in pods):
         return None
     succeeded_pods = succeeded_count(job, pods)

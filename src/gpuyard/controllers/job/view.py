@@ -5,7 +5,7 @@ Source: batch/v1 Job of Kubernetes 1.34, https://kubernetes.io/docs/concepts/wor
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from typing import Any, NamedTuple
@@ -65,6 +65,7 @@ class JobView:
     max_failed_indexes: int | None = None
     failed_indexes: str = ""
     is_gang: bool = False
+    success_rules: Sequence[Mapping[str, Any]] = ()
 
     @property
     def finished_at(self) -> datetime | None:
@@ -175,6 +176,7 @@ def view_job(manifest: Manifest) -> JobView:
         max_failed_indexes=spec.get("maxFailedIndexes"),
         failed_indexes=status.get("failedIndexes", ""),
         is_gang=ANNOTATION_GANG_SIZE in of_pods,
+        success_rules=(spec.get("successPolicy") or {}).get("rules") or (),
     )
 
 

@@ -79,7 +79,9 @@ async def read_evidence(target: Target, run: Run) -> Evidence:
     reader = Reader(target)
     pod = decisive_pod(run)
     placed = pod is not None and is_alive(pod) and bool(pod["spec"].get("nodeName"))
-    waits = run.state.state == "pending" and not placed
+    # An elastic run goes on without those of its pods that wait.
+    may_wait = run.state.state == "pending" or (run.state.state == "running" and run.state.pods is not None)
+    waits = may_wait and not placed
     nodes, its_node, everywhere, objects = await asyncio.gather(
         reader.list(NODES, wanted=waits),
         reader.node_of(pod),

@@ -32,7 +32,14 @@ def refuse_gang(request: PodRequest, count: int, nodes: Sequence[Manifest]) -> N
 
 
 def tell_gang(
-    request: PodRequest, count: int, snapshot: Snapshot, start_within: str, notify: Notify, *, is_yard: bool
+    request: PodRequest,
+    count: int,
+    snapshot: Snapshot,
+    start_within: str,
+    notify: Notify,
+    *,
+    least: int,
+    is_yard: bool,
 ) -> None:
     """Says how many of its pods fit now, where not all do, and what becomes of them.
 
@@ -42,13 +49,15 @@ def tell_gang(
         snapshot: of all nodes with their pods.
         start_within: how long pods of a cluster wait for the others, in words.
         notify: hears of it.
+        least: with how many it starts.
         is_yard: whether the scheduler places all or none.
     """
     places = place_copies(request, count, snapshot)
     if len(places) == count:
         return
-    there = f"{len(places)} of {count} pods fit now" + (f" ({_by_node(places)})" if places else "")
     devices = [resource for resource in request.resources if "/" in resource] or list(request.resources)
+    free = _free_by_node(snapshot, devices)
+    there = f"{len(places)} of {count} pods fit now" + (f": {free}" if free else "")
     holders = Counter(
         f"{kind} {name}"
         for node in snapshot.nodes.values()
@@ -59,11 +68,29 @@ def tell_gang(
     names = sorted(holders, key=lambda name: -holders[name])
     more = f" and {len(names) - _MAX_NAMED} more" if len(names) > _MAX_NAMED else ""
     waits = f"; the others wait for {', '.join(names[:_MAX_NAMED])}{more}" if names else ""
-    if is_yard or not places:
+    if len(places) >= least:
+        then = ". It starts with those, and the others join when they fit"
+    elif is_yard or not places:
         then = ". None starts without the others"
     else:
         then = f". Those that start wait {start_within} for the others, then give their place back"
     notify(Notice(there + waits + then))
+
+
+def _free_by_node(snapshot: Snapshot, resources: Sequence[str]) -> str:
+    """`node a 8 free, node b 2 free`: of the first of the resources that a node has, most of it first."""
+    free = [
+        (max(node.free(resource), 0), resource, name)
+        for name, node in snapshot.nodes.items()
+        for resource in [r for r in resources if node.allocatable.get(r)][:1]
+    ]
+    free.sort(key=lambda found: (-found[0], found[2]))
+    named = [
+        f"node {name} {amount if '/' in resource else in_words(resource, amount)} free"
+        for amount, resource, name in free[:_MAX_NAMED]
+    ]
+    more = f" and {len(free) - _MAX_NAMED} more nodes" if len(free) > _MAX_NAMED else ""
+    return ", ".join(named) + more
 
 
 def _each(request: PodRequest) -> str:

@@ -79,8 +79,4 @@ def _text(file: Path, content: bytes, room: int) -> str:
 
 def launcher_files() -> dict[str, str]:
     """The launcher and what it reads in some runs, as they are installed here: name and text."""
-    from gpuyard import launcher, launcher_gang, launcher_gpus, launcher_grace, launcher_idle, launcher_sweep
-
-    modules = (launcher, launcher_gang, launcher_gpus, launcher_grace, launcher_idle, launcher_sweep)
-    files = (Path(str(module.__file__)) for module in modules)
-    return {file.name: file.read_text() for file in files}
+    return {file.name: file.read_text() for file in sorted(Path(__file__).parents[2].glob("launcher*.py"))}

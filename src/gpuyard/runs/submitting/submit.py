@@ -28,6 +28,7 @@ from gpuyard.scheduling.fit import Filter, fit
 from gpuyard.scheduling.requests import PodRequest
 from gpuyard.scheduling.snapshot import NodeState, Snapshot
 from gpuyard.tenancy.names import PRIORITY_PREFIX
+from gpuyard.workloads.gang import least_nodes
 from gpuyard.workloads.grace import torchrun_warning
 from gpuyard.workloads.render import render
 from gpuyard.workloads.resolved_run import ResolvedRun
@@ -210,11 +211,13 @@ async def _refuse_misfit(
         if run.spec.nodes > 1:
             from gpuyard.runs.submitting.gang_fit import refuse_gang, tell_gang
 
-            refuse_gang(request, run.spec.nodes, nodes)
+            least = least_nodes(run.spec)
+            refuse_gang(request, least, nodes)
             if (pods := await _visible(target, PODS)) is not None:
                 within = format_span(run.spec.start_within)
                 now = Snapshot.of(nodes, pods)
-                tell_gang(request, run.spec.nodes, now, within, notify, is_yard=target.is_yard)
+                count = run.spec.nodes
+                tell_gang(request, count, now, within, notify, least=least, is_yard=target.is_yard)
         return
     # What else is asked, and imported, is for the message.
     from gpuyard.explain.placement import Blocker, could_ever_fit

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from datetime import timedelta
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 if TYPE_CHECKING:
     from gpuyard.workloads.spec.early_signal import EarlySignal
@@ -164,6 +164,34 @@ def _timeout(written: Any) -> timedelta:
     return found
 
 
+class NodeRange(NamedTuple):
+    """How many pods a run has; an elastic one from `least` to `most`."""
+
+    least: int
+    most: int
+
+    @property
+    def fields(self) -> dict[str, int | None]:
+        """Of a RunSpec."""
+        return {"nodes": self.most, "least_nodes": self.least if self.least < self.most else None}
+
+
+def parse_nodes(written: str) -> NodeRange:
+    """Reads `4` or `2..4`.
+
+    Raises:
+        ValueError: it is neither.
+    """
+    found = re.fullmatch(r"(?a)([0-9]{1,6})(?:\.\.([0-9]{1,6}))?", written.strip())
+    if found is None:
+        raise ValueError(f"must be a whole number, or two as in 2..4, not {written!r}")
+    least, most = int(found[1]), int(found[2] or found[1])
+    if not 1 <= least <= most <= MAX_NODES:
+        order = "be at least 1" if least < 1 else "begin with the smaller one" if least > most else ""
+        raise ValueError(f"must {order or f'be at most {MAX_NODES}'}, not {written.strip()}")
+    return NodeRange(least, most)
+
+
 def _early_signal(written: str) -> EarlySignal:
     # Few specs have any: imports cost start-up time.
     from gpuyard.workloads.spec.early_signal import parse_early_signal
@@ -291,7 +319,7 @@ SPEC = Fields(
         "snapshot": value(_flag),
         "image": _read_image,
         "image_pull_secrets": items(text(_secret)),
-        "nodes": whole_number(1, MAX_NODES),
+        "nodes": text(parse_nodes),
         "start_within": value(_timeout),
         "volumes": entries(mount_path, _read_volume),
         "sweep": _read_sweep,

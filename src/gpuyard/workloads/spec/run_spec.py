@@ -87,7 +87,8 @@ class RunSpec:
         shell: what runs a command line; None for one of our choice, where one is needed.
         env: complete: values from the caller's shell are filled in; without what the image to build has.
         baked: what is written into an image that is built: the file's own, whatever the flags say.
-        nodes: how many pods it has, each with these resources, on as many nodes or fewer.
+        nodes: how many pods it has at most, each with these resources, on as many nodes or fewer.
+        least_nodes: without so many it doesn't start, where it is elastic; None where it isn't.
         start_within: how long a run of several pods that are up waits for the others.
         volumes: what it mounts, the outer paths first.
         sweep: the values of its tasks; None for a run without. At the submit the file's come to it.
@@ -123,6 +124,7 @@ class RunSpec:
     image_pull_secrets: tuple[str, ...] = ()
     build: ImageBuild | None = None
     nodes: int = 1
+    least_nodes: int | None = None
     start_within: timedelta = timedelta(minutes=10)
     volumes: tuple[Volume, ...] = ()
     sweep: Sweep | None = None
@@ -377,9 +379,7 @@ def _sweep(found: Mapping[str, tuple[str, ...]] | None) -> Sweep | None:
         return None
     from gpuyard.workloads.sweeps.values import Sweep, ValueTable  # Few runs have one.
 
-    return Sweep(
-        tuple(ValueTable((name,), tuple((value,) for value in values)) for name, values in found.items())
-    )
+    return Sweep(tuple(ValueTable((name,), tuple((v,) for v in values)) for name, values in found.items()))
 
 
 def _run_spec(found: Mapping[str, Any], env: Mapping[str, str], written: Node) -> RunSpec:
@@ -394,7 +394,7 @@ def _run_spec(found: Mapping[str, Any], env: Mapping[str, str], written: Node) -
         "volumes": volumes_of(found.get("volumes", {})),
         "tolerations": tuple(found.get("tolerations", ())),
         "sweep": _sweep(found.get("sweep")),
+        **(found["nodes"].fields if "nodes" in found else {}),
     }
-    resources = found.get("resources", {})
     as_they_are = {key: value for key, value in found.items() if key != "resources"}
-    return RunSpec(**{**as_they_are, **resources, **made})
+    return RunSpec(**{**as_they_are, **found.get("resources", {}), **made})

@@ -6,6 +6,7 @@ Source: kubernetes `pkg/apis/batch/validation`.
 from __future__ import annotations
 
 import copy
+import re
 from collections.abc import Collection, Mapping, Sequence
 from typing import Any
 
@@ -19,7 +20,6 @@ from gpuyard.local.objects.kinds.fields import (
     check_not_negative,
     check_one_of,
     duplicate,
-    forbidden,
     invalid,
     invalid_here,
     required,
@@ -28,6 +28,7 @@ from gpuyard.local.objects.kinds.fields import (
 )
 from gpuyard.local.objects.kinds.kind import FieldError
 from gpuyard.local.objects.kinds.pod_spec import validate_pod_spec
+from gpuyard.workloads.sweeps.completion_indexes import parse_indexes
 
 _MODES = ("NonIndexed", "Indexed")
 _RESTART_POLICIES = ("OnFailure", "Never")
@@ -43,8 +44,7 @@ _IMMUTABLE = (
 )  # fmt: skip
 #: Parts of the template that may change as long as no pod was made of it.
 _SCHEDULING = ("nodeSelector", "tolerations", "affinity", "schedulingGates")
-#: What Kubernetes takes and the job controller here doesn't do.
-_NOT_SERVED = ("successPolicy",)
+_INDEXES = r"(?a)[0-9]{1,6}(-[0-9]{1,6})?(,[0-9]{1,6}(-[0-9]{1,6})?)*"
 _MAX_RULES = 20
 _MAX_PATTERNS = 20
 _MAX_EXIT_CODES = 255
@@ -59,11 +59,6 @@ def validate_job(job: Manifest, old: Manifest | None) -> list[FieldError]:
     found = _validate_spec(spec) + _validate_status(job.get("status") or {})
     never = [name for name in ("podFailurePolicy", "backoffLimitPerIndex") if name in spec]
     found += _validate_template(spec.get("template") or {}, never=never)
-    found += [
-        forbidden(f"spec.{name}", "this yard's job controller doesn't do this yet; leave it out")
-        for name in _NOT_SERVED
-        if spec.get(name) is not None
-    ]
     if old is None:
         return found + _validate_selector(job, spec)
     return found + _validate_update(spec, old.get("spec") or {}, old.get("status") or {})
@@ -86,6 +81,7 @@ def _validate_spec(spec: Mapping[str, Any]) -> list[FieldError]:
             detail = f"must be less than or equal to {_MAX_PARALLELISM} when completion mode is Indexed"
             found.append(invalid("spec.parallelism", spec["parallelism"], detail))
     found += _validate_index_failures(spec)
+    found += _validate_success_policy(spec)
     failures = spec.get("podFailurePolicy")
     if failures is not None:
         found += _validate_failure_policy(spec, failures.get("rules") or ())
@@ -107,6 +103,40 @@ def _validate_index_failures(spec: Mapping[str, Any]) -> list[FieldError]:
     if most > spec.get("completions", most):
         detail = "must be less than or equal to completions"
         found.append(invalid("spec.maxFailedIndexes", most, detail))
+    return found
+
+
+def _validate_success_policy(spec: Mapping[str, Any]) -> list[FieldError]:
+    path, policy = "spec.successPolicy", spec.get("successPolicy")
+    if policy is None:
+        return []
+    if spec.get("completionMode") != "Indexed":
+        return [invalid(path, policy, "requires indexed completion mode")]
+    rules = policy.get("rules") or ()
+    if not rules:
+        return [
+            required(f"{path}.rules", "at least one rule must be there when the successPolicy is specified")
+        ]
+    found = check_at_most(f"{path}.rules", rules, _MAX_RULES)
+    for number, rule in enumerate(rules):
+        found += _validate_success_rule(f"{path}.rules[{number}]", rule, int(spec.get("completions") or 0))
+    return found
+
+
+def _validate_success_rule(path: str, rule: Mapping[str, Any], completions: int) -> list[FieldError]:
+    count, text = rule.get("succeededCount"), rule.get("succeededIndexes")
+    if count is None and text is None:
+        return [required(path, "at least one of succeededCount or succeededIndexes must be specified")]
+    found, most = check_not_negative(path, rule, "succeededCount"), completions
+    if text is not None:
+        indexes = parse_indexes(text, completions)
+        is_right = re.fullmatch(_INDEXES, text) and indexes == parse_indexes(text, _MAX_INDEXES)
+        if not is_right:
+            detail = f"must be indexes below {completions}, as in 0-2,5"
+            found.append(invalid(f"{path}.succeededIndexes", text, detail))
+        most = len(indexes)
+    if count is not None and count > most:
+        found.append(invalid(f"{path}.succeededCount", count, f"must be less than or equal to {most}"))
     return found
 
 

@@ -36,6 +36,7 @@ def test_parallelism_without_completions_is_a_work_queue(job: Manifest) -> None:
 
 
 RULES = "spec.podFailurePolicy.rules"
+INDEXED = {"completionMode": "Indexed", "completions": 2}
 
 
 def failing(*rules: Manifest) -> Manifest:
@@ -101,7 +102,13 @@ def test_a_failure_policy_keeps_to_pods_that_have_failed(job: Manifest) -> None:
         ({"maxFailedIndexes": 1}, "spec.backoffLimitPerIndex", "when maxFailedIndexes is specified"),
         ({"completionMode": "Indexed", "completions": 2, "backoffLimitPerIndex": 0, "maxFailedIndexes": 3},
          "spec.maxFailedIndexes", "must be less than or equal to completions"),
-        ({"successPolicy": {"rules": []}}, "spec.successPolicy", "this yard's job controller"),
+        ({"successPolicy": {"rules": [{}]}}, "spec.successPolicy", "requires indexed completion mode"),
+        (INDEXED | {"successPolicy": {"rules": []}}, "spec.successPolicy.rules", "at least one rule"),
+        (INDEXED | {"successPolicy": {"rules": [{}]}}, "spec.successPolicy.rules[0]", "at least one of"),
+        (INDEXED | {"successPolicy": {"rules": [{"succeededCount": 3}]}},
+         "spec.successPolicy.rules[0].succeededCount", "less than or equal to 2"),
+        (INDEXED | {"successPolicy": {"rules": [{"succeededIndexes": "0,2"}]}},
+         "spec.successPolicy.rules[0].succeededIndexes", "must be indexes below 2"),
     ],
 )  # fmt: skip
 def test_rules(job: Manifest, spec: Manifest, where: str, message: str) -> None:
