@@ -22,6 +22,7 @@ MEASUREMENTS = (
         "exporter",
         "first_line",
         "logs",
+        "interactive",
         "pods",
         "runs",
         "sweep",

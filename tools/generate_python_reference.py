@@ -14,6 +14,8 @@ from typing import Any
 import gpuyard
 from gpuyard import checkpoint
 from gpuyard.runs.explaining.explanation import Answer
+from gpuyard.runs.interactive.command import CommandResult
+from gpuyard.runs.interactive.copying import CopyResult
 from gpuyard.runs.notices import Notice
 from gpuyard.workloads.run_state import RunState
 
@@ -43,7 +45,7 @@ def page() -> str:
             if not name.startswith("_"):
                 documented = vars(asynchronous).get(name, value)
                 parts.append("\n".join(member(f"{blocking.__name__}.{name}", value, documented)))
-    parts += ["\n".join(record(kind)) for kind in (RunState, Answer, Notice)]
+    parts += ["\n".join(record(kind)) for kind in (RunState, Answer, CommandResult, CopyResult, Notice)]
     parts.append(f"## gpuyard.checkpoint\n\n{text(checkpoint)}\n")
     for used in (checkpoint.stop_requested, checkpoint.save, checkpoint.saved, checkpoint.latest):
         parts.append("\n".join(function(f"gpuyard.checkpoint.{used.__name__}", used, "###")))

@@ -163,3 +163,15 @@ def test_ctrl_c_leaves_the_run_alone(here: Yard) -> None:
 def test_a_cluster_that_is_not_there(here: Yard) -> None:
     with pytest.raises(errors.UsageError, match="no context 'nowhere'"):
         gpuyard.connect("nowhere")
+
+
+def test_looking_into_a_run(here: Yard) -> None:
+    with gpuyard.connect() as yard:
+        run = yard.run(["sleep", "600"], name="looked-into")
+        here.wait_for("looked-into", "running")
+        result = run.exec(["sh", "-c", "cat > given; echo oops >&2; exit 3"], stdin=b"content")
+        assert (result.exit_code, result.stdout, result.stderr) == (3, b"", b"oops\n")
+        assert run.copy_from("given", here.work / "taken").size_bytes == 7
+        assert (here.work / "taken").read_bytes() == b"content"
+        run.copy_to(here.work / "taken", "back")
+        assert run.exec(["cat", "back"]).stdout == b"content"

@@ -22,6 +22,9 @@ from gpuyard.runs.following import run_events as following
 from gpuyard.runs.following.pod_log import Output
 from gpuyard.runs.following.ranks import OfRank
 from gpuyard.runs.following.run_watch import watch_to_end
+from gpuyard.runs.interactive.command import CommandResult, run_in
+from gpuyard.runs.interactive.copying import CopyResult, copy_from, copy_to
+from gpuyard.runs.interactive.live_pod import LivePod, live_pod
 from gpuyard.runs.notices import Notice, NoticeKind, Notify
 from gpuyard.runs.run import find_run, list_runs
 from gpuyard.runs.stopping import remove_run, stop_run
@@ -221,6 +224,40 @@ class AsyncRun:
         """Why it waits or failed; `str()` of it is what `gpuyard explain` prints, in Python's words."""
         target = self._yard.target
         return await explain_with_output(target, await find_run(target, self.name))
+
+    async def exec(self, command: Sequence[str], *, stdin: bytes = b"", rank: int = 0) -> CommandResult:
+        """Runs a command beside its own process, and collects what it writes.
+
+        Args:
+            command: its words.
+            stdin: its input.
+            rank: of several pods, in which one.
+
+        Raises:
+            UsageError: it has no such rank.
+            GpuyardError: it doesn't run, or the command can't be started.
+            ConnectionFailed: the connection was cut.
+        """
+        return await run_in(self._yard.target, await self._pod(rank), command, stdin)
+
+    async def copy_from(self, path: str, local: str | os.PathLike[str] = ".", *, rank: int = 0) -> CopyResult:
+        """Copies a file or a folder of it here: into a folder that is there, or to a new name.
+
+        Raises:
+            UsageError: there is no place for it.
+            GpuyardError: it isn't there, can't be read, or the connection was cut; then nothing has changed.
+        """
+        pod = await self._pod(rank)
+        return await copy_from(self._yard.target, pod, path, Path(local), lambda done, size: None)
+
+    async def copy_to(self, local: str | os.PathLike[str], path: str, *, rank: int = 0) -> CopyResult:
+        """Copies a file or a folder of this machine into it; else as `copy_from`."""
+        pod = await self._pod(rank)
+        return await copy_to(self._yard.target, pod, Path(local), path, lambda done, size: None)
+
+    async def _pod(self, rank: int) -> LivePod:
+        target = self._yard.target
+        return live_pod(target, await find_run(target, self.name, ask_nodes=False), rank)
 
     async def stop(self) -> RunState:
         """Asks its processes to end, and waits until they have; its logs and exit code stay."""

@@ -15,6 +15,8 @@ from typing import Any, Generic, TypeVar
 from gpuyard import errors
 from gpuyard.python_api.asynchronous import AsyncRun, AsyncYard, log_notice
 from gpuyard.runs.explaining.explanation import Answer
+from gpuyard.runs.interactive.command import CommandResult
+from gpuyard.runs.interactive.copying import CopyResult
 from gpuyard.runs.notices import Notify
 from gpuyard.workloads.run_state import RunState
 
@@ -117,6 +119,18 @@ class Run:
     def explain(self) -> Answer:
         """See `AsyncRun.explain`."""
         return self._loop.wait_for(self._run.explain())
+
+    def exec(self, command: Sequence[str], *, stdin: bytes = b"", rank: int = 0) -> CommandResult:
+        """See `AsyncRun.exec`."""
+        return self._loop.wait_for(self._run.exec(command, stdin=stdin, rank=rank))
+
+    def copy_from(self, path: str, local: str | os.PathLike[str] = ".", *, rank: int = 0) -> CopyResult:
+        """See `AsyncRun.copy_from`."""
+        return self._loop.wait_for(self._run.copy_from(path, local, rank=rank))
+
+    def copy_to(self, local: str | os.PathLike[str], path: str, *, rank: int = 0) -> CopyResult:
+        """See `AsyncRun.copy_to`."""
+        return self._loop.wait_for(self._run.copy_to(local, path, rank=rank))
 
     def stop(self) -> RunState:
         """See `AsyncRun.stop`."""

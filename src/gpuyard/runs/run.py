@@ -11,7 +11,13 @@ from gpuyard import errors
 from gpuyard.kube.names import is_label
 from gpuyard.kube.objects import JOBS, NODES, PODS, Manifest, annotations_of, controller_of, labels_of, uid_of
 from gpuyard.kube.pods import is_terminal
-from gpuyard.kube.wellknown import ANNOTATION_SUBMITTED_AT, LABEL_GPU_MODEL, LABEL_RUN, LABEL_SIMULATED
+from gpuyard.kube.wellknown import (
+    ANNOTATION_COMPLETION_INDEX,
+    ANNOTATION_SUBMITTED_AT,
+    LABEL_GPU_MODEL,
+    LABEL_RUN,
+    LABEL_SIMULATED,
+)
 from gpuyard.runs.target import Target
 from gpuyard.workloads.memory_kills import (
     oom_advice,
@@ -276,3 +282,17 @@ def rank_of_name(pod: str) -> int | None:
     """The rank by a pod's name, as the controller of Indexed Jobs gives it: `train-3-x7k2q`."""
     index = pod.rpartition("-")[0].rpartition("-")[2]
     return int(index) if index.isdecimal() else None
+
+
+def rank_of(pod: Manifest) -> int:
+    """The pod's completion index."""
+    return int(annotations_of(pod).get(ANNOTATION_COMPLETION_INDEX) or 0)
+
+
+def check_ranks(run: Run, ranks: Collection[int]) -> None:
+    """Raises UsageError for ranks that the run doesn't have."""
+    count = int(run.job["spec"].get("completions") or 1) if has_ranks(run) else 1
+    wrong = sorted(rank for rank in ranks if rank >= count)
+    if wrong:
+        there = f"ranks 0 to {count - 1}" if count > 1 else "one pod, rank 0"
+        raise errors.UsageError(f"{run.name} has no rank {wrong[0]}", remedy=f"it has {there}")

@@ -178,6 +178,7 @@ _ADVISED = {"advice", "known", "meaning", "_missing"}
 #: Tables and texts of ours, which are given to `advice` by name.
 _NAMED = {
     "PASS_PYTHONPATH", "TOO_OLD_REMEDY", "_AGAIN", "_CODES", "_FLAGS", "_MOUNT", "_REMEDIES", "_WHOLE_LINE",
+    "_SEND_SCRIPT", "_TAKE_SCRIPT",
 }  # fmt: skip
 #: Words for programs: arguments that we or Kubernetes' tools are given, not advice.
 _FOR_PROGRAMS = {"--context", "--namespace", "--namespace=", "--image", "-f", "--name"}

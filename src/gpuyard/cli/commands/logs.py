@@ -57,8 +57,7 @@ def command(
     from gpuyard.cli.call import call
     from gpuyard.cli.follow import follow_to_exit, print_logs
     from gpuyard.client.log_place import LogOptions
-    from gpuyard.runs.following.ranks import check_ranks
-    from gpuyard.runs.run import find_meant_run
+    from gpuyard.runs.run import check_ranks, find_meant_run
     from gpuyard.runs.target import Target
 
     if len(names) > 1:

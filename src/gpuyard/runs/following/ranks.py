@@ -13,11 +13,10 @@ from typing import TYPE_CHECKING, Self
 
 from gpuyard import errors
 from gpuyard.client.log_place import LogOptions
-from gpuyard.kube.objects import Manifest, annotations_of, uid_of
+from gpuyard.kube.objects import Manifest, uid_of
 from gpuyard.kube.timestamps import parse_time
-from gpuyard.kube.wellknown import ANNOTATION_COMPLETION_INDEX
 from gpuyard.runs.following.pod_log import LogEvent, PodLog, start_of
-from gpuyard.runs.run import Run, has_ranks
+from gpuyard.runs.run import Run, rank_of
 from gpuyard.runs.target import Target
 
 if TYPE_CHECKING:
@@ -45,20 +44,6 @@ class OfRank:
     def label(self) -> str:
         """What its lines are told from others' by: `1`, of a sweep `1 lr=0.1`."""
         return f"{self.rank} {self.values}".rstrip()
-
-
-def rank_of(pod: Manifest) -> int:
-    """The pod's completion index."""
-    return int(annotations_of(pod).get(ANNOTATION_COMPLETION_INDEX) or 0)
-
-
-def check_ranks(run: Run, ranks: Collection[int]) -> None:
-    """Raises UsageError for ranks that the run doesn't have."""
-    count = int(run.job["spec"].get("completions") or 1) if has_ranks(run) else 1
-    wrong = sorted(rank for rank in ranks if rank >= count)
-    if wrong:
-        there = f"ranks 0 to {count - 1}" if count > 1 else "one pod, rank 0"
-        raise errors.UsageError(f"{run.name} has no rank {wrong[0]}", remedy=f"it has {there}")
 
 
 class RankLogs:

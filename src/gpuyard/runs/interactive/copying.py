@@ -31,9 +31,10 @@ _MAX_SAID_BYTES = 4000
 _CHANGED = 1
 
 # Arguments: the path, its folder, its name there. GNU tar writes 10 kB at a time unless it is told.
-_SEND = """\
+_SEND_SCRIPT = """\
 command -v tar >/dev/null || exit 127
-case $(tar --version 2>/dev/null) in *GNU*) many="-b 512";; *) many=;; esac
+many="-b 512"
+tar $many -cf /dev/null -T /dev/null 2>/dev/null || many=
 if [ -d "$1" ]; then exec tar $many -cf - -C "$1" .; fi
 if [ -f "$1" ]; then cd "$2" && exec tar $many -chf - "./$3"; exit 1; fi
 if [ -e "$1" ]; then echo "it is neither file nor folder" >&2; else echo "it isn't there" >&2; fi
@@ -41,7 +42,7 @@ exit 100
 """
 # Arguments: the path, its folder and its name there, the source's name, a name that is new, and whether a
 # folder comes. What is there already stays until all has come.
-_TAKE = """\
+_TAKE_SCRIPT = """\
 command -v tar >/dev/null || exit 127
 fail() { echo "$1" >&2; exit 100; }
 if [ -d "$1" ]; then dir=$1 name=$4; else dir=$2 name=$3; fi
@@ -91,7 +92,7 @@ async def copy_from(target: Target, pod: LivePod, remote: str, local: Path, prog
     sweep(final.parent)
     with unfinished_folder(final.parent) as beside, contextlib.closing(TarReader(beside / "it")) as reader:
         console = _Taking(reader, progress)
-        command = ("sh", "-c", _SEND, "sh", _no_option(remote), folder, name)
+        command = ("sh", "-c", _SEND_SCRIPT, "sh", _no_option(remote), folder, name)
         code = await exec_in(target, pod, command, console)
         changed = code == _CHANGED and reader.is_whole
         if code and not changed:
@@ -121,7 +122,18 @@ async def copy_to(target: Target, pod: LivePod, local: Path, remote: str, progre
     new, kind = f".gpuyard-new-{os.urandom(8).hex()}", "folder" if writer.is_folder else "file"
     if remote.endswith("/"):
         name = ""
-    command = ("sh", "-c", _TAKE, "sh", _no_option(remote), folder, name, local.resolve().name, new, kind)
+    command = (
+        "sh",
+        "-c",
+        _TAKE_SCRIPT,
+        "sh",
+        _no_option(remote),
+        folder,
+        name,
+        local.resolve().name,
+        new,
+        kind,
+    )
     if code := await exec_in(target, pod, command, console):
         raise _failed(pod, f"can't copy {local} to {remote} of {pod.name}", code, console.said)
     return CopyResult(remote, writer.done_bytes, tuple(writer.left_out))

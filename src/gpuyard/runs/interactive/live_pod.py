@@ -7,8 +7,15 @@ from dataclasses import dataclass
 from gpuyard import errors
 from gpuyard.kube.objects import Manifest
 from gpuyard.kube.pods import container_statuses
-from gpuyard.runs.following.ranks import check_ranks, rank_of
-from gpuyard.runs.run import Run, has_ended, has_ranks, is_alive, state_and_reason
+from gpuyard.runs.run import (
+    Run,
+    check_ranks,
+    has_ended,
+    has_ranks,
+    is_alive,
+    rank_of,
+    state_and_reason,
+)
 from gpuyard.runs.target import Target
 
 
