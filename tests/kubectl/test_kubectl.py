@@ -475,7 +475,6 @@ REFUSED = {
     "top pod": "Metrics API not available",
     "top node": "Metrics API not available",
     "attach trainer": "this gpuyard yard serves no attach of pods",
-    "port-forward pod/trainer 0:80": "this gpuyard yard serves no portforward of pods",
     "debug trainer --image=i": "this gpuyard yard serves no ephemeralcontainers of pods",
     "certificate approve c": NO_TYPE,
     "apply --server-side -f PATH": "Server-side apply not available",

@@ -75,3 +75,32 @@ async def test_cp_both_ways(served: Served, tmp_path: Path) -> None:
         assert (await _kubectl(served, "cp", str(tmp_path / "sent"), "a:copied"))[0] == 0
         assert (await _kubectl(served, "cp", "a:copied", str(tmp_path / "got")))[0] == 0
     assert (tmp_path / "got").read_bytes() == (tmp_path / "sent").read_bytes()
+
+
+async def test_port_forward(served: Served) -> None:
+    async def answer(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        writer.write((await reader.readline()).upper())
+        await writer.drain()
+        writer.close()
+
+    server = await asyncio.start_server(answer, "127.0.0.1", 0)
+    port = server.sockets[0].getsockname()[1]
+    async with served.running():
+        await served.up()
+        words = ("kubectl", "port-forward", "pod/a", f":{port}", "--address=127.0.0.1")
+        pipe = asyncio.subprocess.PIPE
+        process = await asyncio.create_subprocess_exec(*words, env=_environment(served), stdout=pipe)
+        assert process.stdout is not None
+        try:
+            async with asyncio.timeout(60):
+                said = (await process.stdout.readline()).decode()
+                local = said.removeprefix("Forwarding from 127.0.0.1:").split(" ")[0]
+                for line in (b"one\n", b"two\n"):
+                    reader, writer = await asyncio.open_connection("127.0.0.1", int(local))
+                    writer.write(line)
+                    assert await reader.read() == line.upper()
+                    writer.close()
+        finally:
+            process.terminate()
+            await process.wait()
+    server.close()

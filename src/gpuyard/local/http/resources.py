@@ -176,9 +176,11 @@ class Resources:
         if self._pod_streams is None:
             raise errors.ServiceUnavailable("this server has no kubelet that runs containers")
         # Its library is loaded for those who need it.
-        from gpuyard.local.http.streams.requests import open_exec
+        from gpuyard.local.http.streams.requests import open_exec, open_port_forward
 
         pod = orjson.loads(self._api.get_raw(target.spec, target.key).value)
+        if part.name == "portforward":
+            return open_port_forward(self._pod_streams, pod, request)
         container = choose_container(pod, request.query.get("container", ""))
         return open_exec(self._pod_streams, pod, container, request)
 

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import asyncio
 import itertools
 import os
+from contextlib import suppress
 from pathlib import Path
 
 from gpuyard import errors
@@ -11,8 +13,13 @@ from gpuyard.kube.objects import Manifest, uid_of
 from gpuyard.kube.pods import container_statuses
 from gpuyard.local.kubelet.pod_folders import PodFolder
 from gpuyard.local.objects.pod_streams import ContainerStreams, StreamOptions
+from gpuyard.local.runtime import journal as journals
 from gpuyard.local.runtime.exec_process import ExecProcess
+from gpuyard.local.runtime.members import patiently
 from gpuyard.local.runtime.runtimes import Runtimes
+
+_LOOPBACK = ("127.0.0.1", "::1")
+_CONNECT_S = 5.0
 
 
 class KubeletStreams:
@@ -37,6 +44,30 @@ class KubeletStreams:
         return ExecProcess.start(
             entry, stdin=options.stdin, stdout=options.stdout, stderr=options.stderr, tty=options.tty
         )
+
+    async def connect(self, pod: Manifest, port: int) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
+        """See `PodStreams.connect`. Pods share the network of the machine."""
+        name = pod["metadata"]["name"]
+        # The port of one that has ended may be another's by now.
+        if not await patiently(lambda: self._lives(pod)):
+            raise errors.BadRequest(f"error forwarding port {port} to pod {name}: it has ended")
+        for address in _LOOPBACK:
+            with suppress(OSError, TimeoutError):
+                async with asyncio.timeout(_CONNECT_S):
+                    return await asyncio.open_connection(address, port)
+        raise errors.InternalError(
+            f"error forwarding port {port} to pod {name}: connection refused: nothing listens on port {port}"
+        )
+
+    def _lives(self, pod: Manifest) -> bool:
+        """Whether a container of the pod goes on."""
+        folder = PodFolder(self._pods_dir / uid_of(pod))
+        for container in folder.containers():
+            for attempt in folder.attempts(container)[-1:]:
+                journal = journals.read(folder.attempt(container, attempt) / journals.JOURNAL)
+                if journal is not None and journal.exit is None and journal.exit_code is None:
+                    return True
+        return False
 
     def _running(self, pod: Manifest, container: str) -> tuple[Path, str]:
         """The folder and the name of the start that runs."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -65,5 +66,14 @@ class PodStreams(Protocol):
         Raises:
             BadRequest: the container doesn't run; worded for the user.
             InternalError: the command can't be started.
+        """
+        ...
+
+    async def connect(self, pod: Manifest, port: int) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
+        """Connects to a port of the pod's loopback network.
+
+        Raises:
+            BadRequest: the pod has ended.
+            InternalError: nobody listens there.
         """
         ...

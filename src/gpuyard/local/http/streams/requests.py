@@ -6,12 +6,13 @@ Sources: kubernetes `pkg/registry/core/pod/rest/subresources.go`, `pkg/kubelet/s
 from __future__ import annotations
 
 from dataclasses import replace
+from functools import partial
 
 from gpuyard import errors
 from gpuyard.kube.objects import Manifest
 from gpuyard.local.http.answers import Upgrade
 from gpuyard.local.http.request import Request, Scope
-from gpuyard.local.http.streams import remote_command
+from gpuyard.local.http.streams import port_forward, remote_command
 from gpuyard.local.http.streams.websocket import ServedWebSocket, check_handshake
 from gpuyard.local.objects.pod_streams import PodStreams, StreamOptions
 
@@ -40,6 +41,24 @@ def open_exec(streams: PodStreams, pod: Manifest, container: str, request: Reque
             await remote_command.refuse(socket, error)
         else:
             await remote_command.serve(socket, opened, tty=options.tty)
+
+    return Upgrade(run)
+
+
+def open_port_forward(streams: PodStreams, pod: Manifest, request: Request) -> Upgrade:
+    """Reads what is asked for; each connection is opened when the client asks for it.
+
+    Raises:
+        BadRequest: the pod doesn't run, or the client speaks something else.
+    """
+    name, phase = pod["metadata"]["name"], (pod.get("status") or {}).get("phase", "Pending")
+    if phase != "Running":
+        raise errors.BadRequest(f"pod {name} isn't running: its phase is {phase}")
+    handshake = check_handshake(request, port_forward.SUBPROTOCOLS)
+
+    async def run(scope: Scope) -> None:
+        socket = ServedWebSocket.accept(scope, handshake)
+        await port_forward.serve(socket, partial(streams.connect, pod))
 
     return Upgrade(run)
 

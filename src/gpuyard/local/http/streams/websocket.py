@@ -145,6 +145,12 @@ class ServedWebSocket:
             self._flow.resume_reading()
         return message
 
+    async def send_message(self, data: bytes) -> None:
+        """Sends one message without a channel; waits while the client is behind."""
+        if not self.gone.is_set() and self._protocol.state is OPEN:
+            self._transport.write(_head(len(data)) + data)
+            await self._flow.drain()
+
     async def send(self, channel: int, data: bytes) -> None:
         """Sends one message; waits while the client is behind."""
         buffer = bytearray(HEAD_ROOM + len(data))
@@ -155,13 +161,7 @@ class ServedWebSocket:
         """Sends `size` bytes that lie in a buffer behind its `HEAD_ROOM`; whether it may be used again."""
         if self.gone.is_set() or self._protocol.state is not OPEN:
             return True
-        length = size + 1
-        if length < 126:
-            head = bytes((_WHOLE_BINARY, length))
-        elif length < 1 << 16:
-            head = bytes((_WHOLE_BINARY, 126)) + length.to_bytes(2, "big")
-        else:
-            head = bytes((_WHOLE_BINARY, 127)) + length.to_bytes(8, "big")
+        head = _head(size + 1)
         start = HEAD_ROOM - 1 - len(head)
         buffer[start : HEAD_ROOM - 1] = head
         buffer[HEAD_ROOM - 1] = channel
@@ -183,6 +183,15 @@ class ServedWebSocket:
         except TimeoutError:
             self._transport.abort()
         self._transport.close()
+
+
+def _head(length: int) -> bytes:
+    """Of a frame that is a whole message; source: RFC 6455, 5.2."""
+    if length < 126:
+        return bytes((_WHOLE_BINARY, length))
+    if length < 1 << 16:
+        return bytes((_WHOLE_BINARY, 126)) + length.to_bytes(2, "big")
+    return bytes((_WHOLE_BINARY, 127)) + length.to_bytes(8, "big")
 
 
 def check_handshake(request: Request, subprotocols: Sequence[str]) -> Handshake:

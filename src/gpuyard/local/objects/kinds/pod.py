@@ -31,6 +31,7 @@ from gpuyard.local.objects.kinds.yard_limits import no_images
 _BINDINGS = Resource("", "v1", "Binding", "bindings")
 _EVICTIONS = Resource("policy", "v1", "Eviction", "evictions")
 _EXECS = Resource("", "v1", "PodExecOptions", "podexecoptions")
+_FORWARDS = Resource("", "v1", "PodPortForwardOptions", "podportforwardoptions")
 _TOLERATED_S = 300
 #: Classes that every Kubernetes has.
 _SYSTEM_CLASSES = {"system-cluster-critical": 2_000_000_000, "system-node-critical": 2_000_001_000}
@@ -172,5 +173,6 @@ POD = KindSpec(
         ),
         Subresource("exec", _EXECS, ("create", "get"), upgrades=True),
         Subresource("log", PODS, ("get",), streams=True),
+        Subresource("portforward", _FORWARDS, ("create", "get"), upgrades=True),
     ),
 )

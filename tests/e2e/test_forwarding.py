@@ -7,8 +7,9 @@ import socket
 import urllib.request
 from concurrent.futures import ThreadPoolExecutor
 
-from tests.e2e.shell import Shell
 from tests.waiting import until
+
+from .shell import Shell
 
 SERVES = """
 import http.server, socketserver, sys
