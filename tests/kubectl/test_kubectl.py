@@ -474,7 +474,6 @@ REFUSED = {
     "get pods --as=bob": "this gpuyard yard has one user, whom nobody can impersonate",
     "top pod": "Metrics API not available",
     "top node": "Metrics API not available",
-    "attach trainer": "this gpuyard yard serves no attach of pods",
     "debug trainer --image=i": "this gpuyard yard serves no ephemeralcontainers of pods",
     "certificate approve c": NO_TYPE,
     "apply --server-side -f PATH": "Server-side apply not available",

@@ -1,4 +1,4 @@
-"""kubectl exec and cp against a yard's API with a kubelet behind it."""
+"""kubectl exec, cp, attach and port-forward against a yard's API with a kubelet behind it."""
 
 from __future__ import annotations
 
@@ -75,6 +75,22 @@ async def test_cp_both_ways(served: Served, tmp_path: Path) -> None:
         assert (await _kubectl(served, "cp", str(tmp_path / "sent"), "a:copied"))[0] == 0
         assert (await _kubectl(served, "cp", "a:copied", str(tmp_path / "got")))[0] == 0
     assert (tmp_path / "got").read_bytes() == (tmp_path / "sent").read_bytes()
+
+
+async def test_attach(served: Served, tmp_path: Path) -> None:
+    go = tmp_path / "go"
+    async with served.running():
+        await served.up("a", "sh", "-c", 'echo up; until [ -e "$0" ]; do echo tick; sleep 0.1; done', str(go))
+        pipe = asyncio.subprocess.PIPE
+        process = await asyncio.create_subprocess_exec(
+            "kubectl", "attach", "a", env=_environment(served), stdout=pipe, stderr=pipe
+        )
+        assert process.stdout is not None
+        async with asyncio.timeout(60):
+            assert await process.stdout.readline() == b"tick\n"
+            go.touch()
+            await process.communicate()
+    assert process.returncode == 0
 
 
 async def test_port_forward(served: Served) -> None:

@@ -173,15 +173,17 @@ class Resources:
         return Stream(log.pieces, media_type, place)
 
     async def _upgrade(self, target: ResourcePath, part: Subresource, request: Request) -> Answered:
-        if self._pod_streams is None:
+        if self._pod_streams is None or self._logs is None:
             raise errors.ServiceUnavailable("this server has no kubelet that runs containers")
         # Its library is loaded for those who need it.
-        from gpuyard.local.http.streams.requests import open_exec, open_port_forward
+        from gpuyard.local.http.streams.requests import open_attach, open_exec, open_port_forward
 
         pod = orjson.loads(self._api.get_raw(target.spec, target.key).value)
         if part.name == "portforward":
             return open_port_forward(self._pod_streams, pod, request)
         container = choose_container(pod, request.query.get("container", ""))
+        if part.name == "attach":
+            return open_attach(self._pod_streams, self._logs, pod, container, request)
         return open_exec(self._pod_streams, pod, container, request)
 
     def _written(

@@ -45,6 +45,10 @@ class KubeletStreams:
             entry, stdin=options.stdin, stdout=options.stdout, stderr=options.stderr, tty=options.tty
         )
 
+    def require_running(self, pod: Manifest, container: str) -> None:
+        """See `PodStreams.require_running`."""
+        self._running(pod, container)
+
     async def connect(self, pod: Manifest, port: int) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
         """See `PodStreams.connect`. Pods share the network of the machine."""
         name = pod["metadata"]["name"]

@@ -69,6 +69,14 @@ class PodStreams(Protocol):
         """
         ...
 
+    def require_running(self, pod: Manifest, container: str) -> None:
+        """Refuses containers in which nothing runs.
+
+        Raises:
+            BadRequest: worded for the user.
+        """
+        ...
+
     async def connect(self, pod: Manifest, port: int) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
         """Connects to a port of the pod's loopback network.
 

@@ -14,6 +14,7 @@ import asyncio
 import fcntl
 import os
 from collections import deque
+from collections.abc import AsyncGenerator
 from contextlib import suppress
 from typing import Any
 
@@ -71,6 +72,35 @@ async def serve(socket: ServedWebSocket, streams: ContainerStreams, *, tty: bool
     for result in results:
         if isinstance(result, Exception):
             raise result
+    await socket.close()
+
+
+async def follow(socket: ServedWebSocket, pieces: AsyncGenerator[bytes, None]) -> None:
+    """Sends what a container prints, to its end or the client's. It takes no input."""
+
+    async def send() -> None:
+        async for piece in pieces:
+            await socket.send(_STDOUT, piece)
+
+    async def pass_over() -> None:
+        while await socket.receive() is not None:
+            pass
+
+    sending = asyncio.create_task(send(), name="attach-output")
+    receiving = asyncio.create_task(pass_over(), name="attach-messages")
+    gone = asyncio.create_task(socket.gone.wait(), name="attach-client")
+    try:
+        await socket.send(_STDOUT, b"")
+        await asyncio.wait((sending, gone), return_when=asyncio.FIRST_COMPLETED)
+    finally:
+        for task in (sending, receiving, gone):
+            task.cancel()
+        result, *_ = await asyncio.gather(sending, receiving, gone, return_exceptions=True)
+        await pieces.aclose()
+    if isinstance(result, Exception):
+        raise result
+    if not socket.gone.is_set():
+        await socket.send(_ERROR, orjson.dumps(status_of_end(None)))
     await socket.close()
 
 

@@ -14,6 +14,7 @@ from gpuyard.local.http.answers import Upgrade
 from gpuyard.local.http.request import Request, Scope
 from gpuyard.local.http.streams import port_forward, remote_command
 from gpuyard.local.http.streams.websocket import ServedWebSocket, check_handshake
+from gpuyard.local.objects.pod_logs import PodLogOptions, PodLogs
 from gpuyard.local.objects.pod_streams import PodStreams, StreamOptions
 
 
@@ -41,6 +42,30 @@ def open_exec(streams: PodStreams, pod: Manifest, container: str, request: Reque
             await remote_command.refuse(socket, error)
         else:
             await remote_command.serve(socket, opened, tty=options.tty)
+
+    return Upgrade(run)
+
+
+def open_attach(
+    streams: PodStreams, logs: PodLogs, pod: Manifest, container: str, request: Request
+) -> Upgrade:
+    """Reads what is asked for; what the container prints from now on is what its log gets.
+
+    Raises:
+        BadRequest: the request asks for nothing that can be done.
+    """
+    _options(request)
+    handshake = check_handshake(request, remote_command.SUBPROTOCOLS)
+
+    async def run(scope: Scope) -> None:
+        socket = ServedWebSocket.accept(scope, handshake)
+        try:
+            streams.require_running(pod, container)
+            log = await logs.open_log(pod, container, PodLogOptions(follow=True, tail_lines=0))
+        except errors.ApiError as error:
+            await remote_command.refuse(socket, error)
+        else:
+            await remote_command.follow(socket, log.pieces)
 
     return Upgrade(run)
 

@@ -28,6 +28,7 @@ from gpuyard.local.objects.kinds.pod_update import validate_pod_update
 from gpuyard.local.objects.kinds.resources import default_requests, quota_class
 from gpuyard.local.objects.kinds.yard_limits import no_images
 
+_ATTACHES = Resource("", "v1", "PodAttachOptions", "podattachoptions")
 _BINDINGS = Resource("", "v1", "Binding", "bindings")
 _EVICTIONS = Resource("policy", "v1", "Eviction", "evictions")
 _EXECS = Resource("", "v1", "PodExecOptions", "podexecoptions")
@@ -171,6 +172,7 @@ POD = KindSpec(
             apply=evicted,
             deletes=lambda e: e.get("deleteOptions") or {},
         ),
+        Subresource("attach", _ATTACHES, ("create", "get"), upgrades=True),
         Subresource("exec", _EXECS, ("create", "get"), upgrades=True),
         Subresource("log", PODS, ("get",), streams=True),
         Subresource("portforward", _FORWARDS, ("create", "get"), upgrades=True),

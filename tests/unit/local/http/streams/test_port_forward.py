@@ -18,6 +18,7 @@ from gpuyard.client.streams.spdy import (
 )
 from gpuyard.client.streams.websocket import WebSocket, open_websocket
 from gpuyard.local.http.streams.port_forward import MAX_CONNECTIONS, SUBPROTOCOLS
+from tests.waiting import until_async
 
 from .conftest import Served
 
@@ -175,9 +176,9 @@ async def test_a_client_that_leaves_or_resets_ends_its_connections(served: Serve
             await client.send(7, b"x")
             async with asyncio.timeout(60):
                 await came.wait()
-        async with asyncio.timeout(60):
-            await gone.wait()
+        await until_async(gone.is_set, "the port has noticed")
         server.close()
+    assert came.is_set()
 
 
 async def test_a_client_that_does_not_read_stops_the_port_and_nobody_else(served: Served) -> None:

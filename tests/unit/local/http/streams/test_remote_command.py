@@ -180,3 +180,20 @@ async def test_garbage_ends_the_connection_and_the_program(served: Served) -> No
             await socket.send(b"\0through")
             await socket.send(b"\xff\0")
             assert (await rest_of(socket)).channels[1] == b"through"
+
+
+async def test_who_attaches_sees_what_is_printed_from_then_on_and_the_end(served: Served) -> None:
+    go = served.host.paths.data_dir / "go"
+    async with served.running():
+        command = 'echo up; while ! [ -e "$0" ]; do sleep 0.01; done; echo new; exit 3'
+        await served.up("a", "sh", "-c", command, str(go))
+        async with served.connect("a/attach", stdin="true", stdout="true", stderr="true") as socket:
+            assert await socket.recv() == b"\1"
+            await socket.send(b"\0nobody reads this")
+            go.touch()
+            said = await rest_of(socket)
+        await served.host.finished("a")
+        async with served.connect("a/attach", stdout="true") as socket:
+            late = await rest_of(socket)
+    assert (said.channels[1], said.exit_code) == (b"new\n", 0)
+    assert "isn't running: it has ended (Error, exit code 3)" in late.status["message"]

@@ -1,10 +1,10 @@
-"""`attach` on a cluster."""
+"""`attach` to a run of `gpuyard run`."""
 
 from __future__ import annotations
 
 import signal
 
-from tests.e2e.shell import Shell
+from .shell import Shell
 
 
 def test_attached_to_a_run_one_sees_what_it_prints_and_its_exit_code(target: Shell) -> None:
