@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import statistics
 import subprocess
+import tempfile
 import time
 from collections.abc import Sequence
 from pathlib import Path
@@ -20,8 +21,9 @@ _PODS = "gpuyard.io/run=looked-into"
 
 def measure() -> list[Row]:
     """The medians of `exec`, and the best of a few copies: the first one fills the cache of the disk."""
-    with running_yard() as yard:
-        yard.run("run", "-d", "-n", "looked-into", "--", "sleep", "3600")
+    # Runs don't see the yard's own folder.
+    with running_yard() as yard, tempfile.TemporaryDirectory(prefix="gpuyard-bench-") as folder:
+        yard.run("run", "-d", "-n", "looked-into", "--workdir", folder, "--", "sleep", "3600")
         config = yard.run("kubeconfig").strip()
         kubectl = ["kubectl", "--kubeconfig", config]
         pod = _running_pod(yard, kubectl)
@@ -31,11 +33,11 @@ def measure() -> list[Row]:
             ours.append(_time_s(yard, [str(GPUYARD), "exec", "looked-into", "--", "true"]))
         beside = statistics.median(peer)
         exec_row = Row("exec -- true, yard", statistics.median(ours), "s", 0.35, "kubectl exec, now", beside)
-        return [exec_row, _copy(yard)]
+        return [exec_row, _copy(yard, Path(folder))]
 
 
-def _copy(yard: BenchYard) -> Row:
-    big, taken = yard.home / "big", yard.home / "taken"
+def _copy(yard: BenchYard, folder: Path) -> Row:
+    big, taken = folder / "big", folder / "taken"
     _fill(big)
     command = [str(GPUYARD), "cp", f"looked-into:{big}", str(taken)]
     rates = [_BYTES / 1e6 / _time_s(yard, command) for _ in range(_COPIES)]
