@@ -206,6 +206,12 @@ def storage(yard: Yard) -> None:
 
 
 @pytest.fixture
+def torch_options() -> tuple[str, ...]:
+    """What `run` is called with besides, so that there is a PyTorch: the machine has one."""
+    return ()
+
+
+@pytest.fixture
 def stopped_yard() -> Iterator[Yard]:
     """A yard of the test's own that was never started."""
     with make_yard() as yard:

@@ -17,6 +17,7 @@ from tests.cluster.harness.objects import gpu_counts, wait_for_gpus
 from tests.cluster.shell import ClusterShell, cluster_shell
 from tests.images.conftest import debian_tar, torch_tar  # noqa: F401
 from tests.images.torch_images import TorchImages, build_torch_images
+from tests.waiting import until
 
 GPUS = 8
 OPTIONS = (f"--simulate=H100:{GPUS}", "--taint")
@@ -102,6 +103,16 @@ def target(shared_shell: ClusterShell) -> Iterator[ClusterShell]:
 
 
 @pytest.fixture
+def torch_options(target: ClusterShell, torch_images: TorchImages) -> tuple[str, ...]:
+    """What `run` is called with besides, so that there is a PyTorch; both nodes have the image."""
+    words = ("--image", torch_images.base)
+    target.ok("run", "-d", "-n", "pulls", "--nodes", "2", "--gpus", "5", *words, "--", "true")
+    until(lambda: target.state("pulls")["state"], "pulled", lambda state: state == "succeeded", timeout_s=300)
+    target.ok("rm", "pulls")
+    return words
+
+
+@pytest.fixture
 def storage(gpuyard: Gpuyard) -> Iterator[None]:
     """Two volumes for claims of up to 1 GiB, of no class, as this cluster provisions none."""
     with tempfile.TemporaryDirectory(prefix="gy-volumes-", dir="/tmp") as folder:
@@ -113,7 +124,7 @@ def storage(gpuyard: Gpuyard) -> Iterator[None]:
             yield
         finally:
             names = [volume["metadata"]["name"] for volume in made]
-            gpuyard.cluster.kubectl("delete", "persistentvolume", *names)
+            gpuyard.cluster.kubectl("delete", "persistentvolume", *names, "--wait=false")
 
 
 def _volume(folder: Path) -> dict[str, Any]:
@@ -126,7 +137,7 @@ def _volume(folder: Path) -> dict[str, Any]:
         "metadata": {"name": f"test-{secrets.token_hex(4)}"},
         "spec": {
             "capacity": {"storage": "1Gi"},
-            "accessModes": ["ReadWriteOnce", "ReadOnlyMany"],
+            "accessModes": ["ReadWriteOnce", "ReadOnlyMany", "ReadWriteMany"],
             "hostPath": {"path": str(folder), "type": "Directory"},
         },
     }

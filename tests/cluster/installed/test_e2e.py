@@ -25,12 +25,13 @@ from tests.e2e import (
     test_time_to_save,
     test_volumes,
 )
+from tests.examples import test_multinode
 
 _MODULES = (
     *(test_run, test_environment, test_logs, test_interrupt),
     *(test_stop_and_rm, test_listing, test_explain, test_disruptions, test_several_pods),
     *(test_sweep, test_time_to_save, test_volumes, test_interactive, test_copying, test_shell),
-    *(test_elastic, test_forwarding, test_attach),
+    *(test_elastic, test_forwarding, test_attach, test_multinode),
 )
 
 
