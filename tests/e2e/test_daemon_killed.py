@@ -243,3 +243,18 @@ def test_a_cleaner_of_tmp_costs_nothing(own_yard: Yard) -> None:
     own_yard.ok("ps")
     own_yard.paths.running.unlink()
     own_yard.ok("up")
+
+
+def test_what_was_run_beside_a_run_ends_with_the_daemon_or_when_the_next_one_starts(own_yard: Yard) -> None:
+    own_yard.background("train", "--", "sleep", "600")
+    (pod,) = own_yard.get("/api/v1/namespaces/default/pods")["items"]
+    beside = [f"GPUYARD_EXEC={pod['metadata']['uid']}_".encode()]
+    command = own_yard.start("exec", "train", "--", "sh", "-c", "sleep 601 & echo on; wait")
+    command.wait_for("on")
+    assert len(list(processes(beside))) >= 2
+    own_yard.kill_daemon()
+    assert command.finish().code == 1
+    until(lambda: "sh" not in {comm(pid) for pid in processes(beside)}, "the command itself has ended")
+    own_yard.ok("up")
+    until(lambda: not list(processes(beside)), "nothing of it is left")
+    assert own_yard.state("train")["state"] == "running"

@@ -153,6 +153,7 @@ class Yard:
                 )
             running.api = self._serve_api(parts, api, machine, settings, plans)
             parts.run(supervisor.keep("logs", machine.logs.run), "logs")
+            parts.task(machine.streams.end_former(), "end of former commands")
             self._start_loops(parts, api, supervisor, informers, nodes)
             readiness = Readiness(informers[NODES], nodes, self._paths.daemon_log)
             await self._until_stopped(parts, readiness, running, nodes)

@@ -4,19 +4,22 @@ from __future__ import annotations
 
 import asyncio
 import itertools
-import os
+import secrets
+import signal
 from contextlib import suppress
 from pathlib import Path
 
 from gpuyard import errors
 from gpuyard.kube.objects import Manifest, uid_of
 from gpuyard.kube.pods import container_statuses
-from gpuyard.local.kubelet.pod_folders import PodFolder
+from gpuyard.local.kubelet.pod_folders import PodFolder, pod_folders
 from gpuyard.local.objects.pod_streams import ContainerStreams, StreamOptions
 from gpuyard.local.runtime import journal as journals
+from gpuyard.local.runtime import procfs
 from gpuyard.local.runtime.exec_process import ExecProcess
-from gpuyard.local.runtime.members import patiently
+from gpuyard.local.runtime.members import patiently, send
 from gpuyard.local.runtime.runtimes import Runtimes
+from gpuyard.local.runtime.values import ENV_EXEC
 
 _LOOPBACK = ("127.0.0.1", "::1")
 _CONNECT_S = 5.0
@@ -28,15 +31,29 @@ class KubeletStreams:
     def __init__(self, pods_dir: Path, runtimes: Runtimes) -> None:
         self._pods_dir = pods_dir
         self._runtimes = runtimes
+        #: Says which daemon has started something.
+        self._own = secrets.token_hex(4)
         self._numbers = itertools.count()
+
+    async def end_former(self) -> None:
+        """Ends what clients of a former daemon have started, which was killed: nobody hears it any more."""
+        send(await patiently(self._former), signal.SIGKILL)
+
+    def _former(self) -> set[int]:
+        uids = pod_folders(self._pods_dir).keys()
+        found = {pid: procfs.environment_value(pid, ENV_EXEC) for pid in procfs.all_processes()}
+        return {
+            pid
+            for pid, mark in found.items()
+            if mark.partition("_")[0] in uids and not mark.partition("/")[2].startswith(f"{self._own}-")
+        }
 
     async def exec(
         self, pod: Manifest, container: str, command: list[str], options: StreamOptions
     ) -> ContainerStreams:
         """See `PodStreams.exec`."""
         folder, name = self._running(pod, container)
-        # Unique also beside what an earlier daemon started.
-        mark = f"{name}/{os.getpid()}-{next(self._numbers)}"
+        mark = f"{name}/{self._own}-{next(self._numbers)}"
         try:
             entry = await self._runtimes.enter(folder, command, tty=options.tty, mark=mark)
         except errors.BadRequest as error:

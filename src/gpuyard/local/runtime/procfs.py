@@ -114,6 +114,13 @@ def with_environment(entry: str, pids: Iterable[int]) -> set[int]:
     return {pid for pid in pids if wanted in b"\0" + _read(pid, "environ")}
 
 
+def environment_value(pid: int, name: str) -> str:
+    """What a process was started with in this variable; empty for nothing, or where we may not look."""
+    wanted = f"{name}=".encode()
+    entries = _read(pid, "environ").split(b"\0")
+    return next((os.fsdecode(one.removeprefix(wanted)) for one in entries if one.startswith(wanted)), "")
+
+
 def descriptor_target(pid: int, number: int) -> str:
     """What a descriptor of a process leads to; empty when there is none or we may not look."""
     try:

@@ -71,6 +71,7 @@ def test_own_process() -> None:
         procfs.innermost_pid,
         lambda pid: procfs.has_default_action(pid, signal.SIGUSR2),
         lambda pid: procfs.with_environment("A=b", [pid]),
+        lambda pid: procfs.environment_value(pid, "A"),
         lambda pid: procfs.all_processes(),
     ],
 )
@@ -80,6 +81,15 @@ def test_a_process_that_cannot_be_looked_at_is_not_gone(
     with no_descriptors(), pytest.raises(OSError) as raised:
         look(os.getpid())
     assert procfs.is_shortage(raised.value)
+
+
+def test_a_variable_that_a_process_was_started_with() -> None:
+    with subprocess.Popen(
+        ["sleep", "600"], env={"PATH": os.environ["PATH"], "A": "b=c", "AA": "d"}
+    ) as process:
+        found = [procfs.environment_value(process.pid, name) for name in ("A", "AA", "B")]
+        process.kill()
+    assert found == ["b=c", "d", ""]
 
 
 async def test_whoever_waits_looks_again(
