@@ -12,6 +12,7 @@ from gpuyard.local.kubelet.machine import node_names
 from tests.waiting import until
 
 from .conftest import Yard, make_yard
+from .test_metrics import scrape
 from .test_yard_of_several_nodes import free_gpus, pods_of, start
 
 NODES = node_names(platform.node(), 3)
@@ -113,3 +114,32 @@ def test_faults_and_splits_of_a_node_that_is_not_the_first(three: Yard) -> None:
     split = three.ok("node", "mig", "plan", "--node", NODES[2], "0: all 1g.10gb")
     assert "1g.10gb" in split
     assert f"name one of {', '.join(NODES)}" in three.refused(2, "node", "mig", "plan", "0: whole")
+
+
+def test_a_node_is_drained_and_takes_pods_again(three: Yard) -> None:
+    three.background("moved", "--gpus", "4", "--", "sleep", "600")
+    [pod] = pods_of(three, "moved")
+    node = pod["spec"]["nodeName"]
+    three.kubectl("drain", node, "--ignore-daemonsets", "--delete-emptydir-data")
+    until(
+        lambda: [other["spec"].get("nodeName") for other in pods_of(three, "moved")],
+        "it is on another node",
+        lambda found: len(found) == 1 and found[0] not in (None, node),
+    )
+    three.kubectl("uncordon", node)
+    three.ok("run", "-n", "both", "--nodes", "2", "--gpus", "4", "--", "true")
+
+
+def test_metrics_name_each_node_and_no_sample_twice(three: Yard) -> None:
+    token = (three.home / "token").read_text().strip()
+
+    def read() -> list[str]:
+        lines = scrape(three, token=token).splitlines()
+        return [line.rpartition(" ")[0] for line in lines if line[:1] not in ("", "#")]
+
+    def known(samples: list[str]) -> set[str]:
+        gpus = [sample for sample in samples if sample.startswith("gpuyard_gpu_info{")]
+        return {name for name in NODES for sample in gpus if f'"{name}"' in sample}
+
+    samples = until(read, "all exporters answer", lambda found: known(found) == set(NODES))
+    assert len(samples) == len(set(samples))
