@@ -41,6 +41,7 @@ class ControllerManager:
         job_backoff_s: delay before a Job's pod is made again after one failure (10 on a cluster).
         node_grace_s: how long a node may be silent before it counts as unreachable.
         watched: the time that counts as silence; it is run here.
+        is_gone: whether a node that is missing is known not to come back.
         seconds: a steady clock that goes on in a suspend.
     """
 
@@ -55,6 +56,7 @@ class ControllerManager:
         job_backoff_s: float = 10.0,
         node_grace_s: float = 40.0,
         watched: WatchedTime | None = None,
+        is_gone: Callable[[str], bool] = lambda node: False,
         seconds: Callable[[], float] = seconds_since_boot,
     ) -> None:
         nodes, pods = informers[NODES], informers[PODS]
@@ -71,7 +73,7 @@ class ControllerManager:
             "node-lifecycle": NodeLifecycle(
                 api, clock, watched, nodes, informers[LEASES], grace_s=node_grace_s
             ),
-            "pod-collector": PodCollector(api, clock, watched, nodes, pods),
+            "pod-collector": PodCollector(api, clock, watched, nodes, pods, is_gone=is_gone),
             "watched-time": watched,
             "event-expiry": EventExpiry(api, clock, supervisor, seconds=seconds),
         }

@@ -39,13 +39,16 @@ class PodCollector:
         pods: Informer,
         *,
         grace_s: float = _GRACE_S,
+        is_gone: Callable[[str], bool] = lambda node: False,
     ) -> None:
+        """`is_gone` says whether a node that is missing is known not to come back."""
         self._api = api
         self._clock = clock
         self._watched_s = watched_s
         self._nodes = nodes
         self._pods = pods
         self._grace_s = grace_s
+        self._is_gone = is_gone
         self._events = EventRecorder(api, "node-controller", clock)
         #: node → since when it is known to be missing, in watched seconds.
         self._missing: dict[str, float] = {}
@@ -105,7 +108,7 @@ class PodCollector:
             return None
         now_s = self._watched_s()
         left_s = self._grace_s - (now_s - self._missing.setdefault(node, now_s))
-        if left_s > 0:
+        if left_s > 0 and not self._is_gone(node):
             return left_s
         with contextlib.suppress(errors.NotFound):
             await self._api.get(NODES, node)

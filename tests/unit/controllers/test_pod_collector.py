@@ -83,3 +83,17 @@ async def test_pods_of_a_node_that_is_confirmed_to_be_down_go_at_once(
                 lambda: sorted(p["metadata"]["name"] for p in yard.objects(PODS)) == ["done", "stays"]
             )
             assert {"NodeNotReady", "TaintManagerEviction"} <= set(yard.reasons())
+
+
+async def test_pods_of_a_node_that_is_known_not_to_come_back_go_at_once(yard: Yard, clock: Clock) -> None:
+    """As one that the yard simulates no more: others of a gang would start meanwhile, and wait for them."""
+    await yard.api.create(NODES, {"metadata": {"name": "a"}})
+    await pod(yard, "running", on="a")
+    collector = PodCollector(
+        yard.api, clock, clock.seconds, yard.informers[NODES], yard.informers[PODS], is_gone="a".__eq__
+    )
+    async with yard.running(collector):
+        await yard.until(lambda: len(yard.informers[PODS].objects) == 1)
+        await yard.api.delete(NODES, "a")
+        await yard.until(lambda: yard.objects(PODS) == [])
+    assert yard.objects(PODS) == []

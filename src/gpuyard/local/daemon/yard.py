@@ -154,7 +154,7 @@ class Yard:
             running.api = self._serve_api(parts, api, machine, settings, plans)
             parts.run(supervisor.keep("logs", machine.logs.run), "logs")
             parts.task(machine.streams.end_former(), "end of former commands")
-            self._start_loops(parts, api, supervisor, informers, nodes)
+            self._start_loops(parts, api, supervisor, informers, nodes, machine)
             readiness = Readiness(informers[NODES], nodes, self._paths.daemon_log)
             await self._until_stopped(parts, readiness, running, nodes)
 
@@ -222,6 +222,7 @@ class Yard:
         supervisor: Supervisor,
         informers: dict[Resource, Informer],
         nodes: Sequence[YardNode],
+        machine: Machine,
     ) -> None:
         """The loops over the objects. Each adds its handlers to the informers before these run.
 
@@ -240,6 +241,7 @@ class Yard:
             job_backoff_s=_JOB_BACKOFF_S,
             node_grace_s=self._periods.node_grace_s,
             watched=watched,
+            is_gone=machine.was_here,
         )
         snapshots = Snapshots(self._paths.snapshots_dir, informers[JOBS])
         volumes = VolumeController(api, utc_now, informers, self._paths.volumes_dir)
