@@ -1,8 +1,9 @@
 """An archive from a pod, unpacked as it comes. Nothing in it can name a place outside the folder it goes to.
 
-What a pod sends isn't trusted: names that are absolute or have `..` are refused, links that lead out of the
-folder are left out, and links are made last, so that no file is written through one. Devices, FIFOs and
-sockets are left out; owners are the user's own, and of modes the nine bits of permissions stay.
+What a pod sends isn't trusted. Names that are absolute or have `..` are refused. What isn't in a folder that
+the archive has made is left out, and links are made last, so that nothing is made or written through a link.
+Links that lead out of the folder are left out. So are devices, FIFOs and sockets; owners are the user's own,
+and of modes the nine bits of permissions stay.
 Sources: POSIX pax(1) (ustar and its extended headers), GNU tar's long names (types L and K).
 """
 
@@ -22,6 +23,13 @@ _MAX_WORDS_BYTES = 1 << 20
 _WORDS = (tarfile.GNUTYPE_LONGNAME, tarfile.GNUTYPE_LONGLINK, tarfile.XHDTYPE, tarfile.XGLTYPE)
 _FILES = (tarfile.REGTYPE, tarfile.AREGTYPE, tarfile.CONTTYPE)
 _PERMISSIONS = 0o777
+#: What is read of extended headers.
+_PAX_KEYS = {b"path", b"linkpath", b"size"}
+#: Of a number of bytes; a file system's largest file has 19.
+_MAX_DIGITS = 20
+
+#: Where a member goes, below the folder; nothing of it is "", "." or "..".
+_Parts = tuple[str, ...]
 
 
 class TarReader:
@@ -48,8 +56,8 @@ class TarReader:
         self._info = tarfile.TarInfo()
         self._said: dict[str, str] = {}
         self._file = -1
-        self._links: list[tuple[Path, str]] = []
-        self._folders: list[tuple[Path, int]] = []
+        self._links: dict[_Parts, str] = {}
+        self._folders: dict[_Parts, int] = {}
 
     def feed(self, data: Bytes) -> None:
         """Takes the next piece.
@@ -79,10 +87,10 @@ class TarReader:
 
     def finish(self) -> None:
         """Makes the links, and gives folders their modes; to be called once it is whole."""
-        for path, target in self._links:
-            path.symlink_to(target)
-        for path, mode in reversed(self._folders):
-            path.chmod(mode | 0o700)  # Else it couldn't be moved, nor removed.
+        for parts, target in self._links.items():
+            self._made.joinpath(*parts).symlink_to(target)
+        for parts, mode in reversed(self._folders.items()):
+            self._made.joinpath(*parts).chmod(mode | 0o700)  # Else it couldn't be moved, nor removed.
 
     def close(self) -> None:
         """Ends what is begun."""
@@ -98,6 +106,8 @@ class TarReader:
             info = tarfile.TarInfo.frombuf(block, "utf-8", "surrogateescape")
         except tarfile.HeaderError as error:
             raise _untrusted(f"it is no archive ({error})") from error
+        if info.size < 0:
+            raise _untrusted("it has a broken header")
         self._info, self._left = info, info.size
         self._padding = -info.size % _BLOCK
         if info.type in _WORDS:
@@ -111,47 +121,63 @@ class TarReader:
 
     def _begin_object(self, info: tarfile.TarInfo) -> None:
         """Makes what the header is about; `_left` is what of it comes."""
-        name = self._said.pop("path", info.name)
-        target = self._said.pop("linkpath", info.linkname)
-        self._left = int(self._said.pop("size", info.size))
+        name = self._said.get("path", info.name)
+        target = self._said.get("linkpath", info.linkname)
+        self._left = int(self._said.get("size", info.size))
         self._padding = -self._left % _BLOCK
-        path = self._place(name)
-        if info.isdir():
+        self._said.clear()
+        parts = self._place(name)
+        path = self._made.joinpath(*parts)
+        if parts and parts[:-1] not in self._folders:
+            self.left_out.append(f"{name}: it is in no folder of what is copied")
+        elif info.isdir():
             path.mkdir(mode=0o700, exist_ok=True)
-            self._folders.append((path, info.mode & _PERMISSIONS))
+            self._folders[parts] = info.mode & _PERMISSIONS
         elif info.type in _FILES:
             flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
             self._file = os.open(path, flags, 0o600)
-            self.size = self._left if path == self._made else 0
+            self.size = 0 if parts else self._left
         elif info.issym():
-            self._keep_link(path, name, target)
+            self._keep_link(parts, name, target)
         elif info.islnk():
-            os.link(self._place(target), path, follow_symlinks=False)
+            self._link(parts, name, target)
         else:
             self.left_out.append(f"{name}: neither file, folder nor link")
 
-    def _keep_link(self, path: Path, name: str, target: str) -> None:
-        depth = len(path.relative_to(self._made).parts) - 1
-        parts = [part for part in target.split("/") if part not in ("", ".")]
-        ups = next((n for n, part in enumerate(parts) if part != ".."), len(parts))
+    def _keep_link(self, parts: _Parts, name: str, target: str) -> None:
+        # Folders above are real, so the name tells how deep it is.
+        depth = len(parts) - 1
+        steps = _steps(target)
+        ups = next((n for n, step in enumerate(steps) if step != ".."), len(steps))
         # `..` behind a name could leave from where a link by that name leads to.
-        if target.startswith("/") or ups > depth or ".." in parts[ups:]:
+        if target.startswith("/") or ups > depth or ".." in steps[ups:]:
             self.left_out.append(f"{name}: a link that leads out of the folder, to {target}")
         else:
-            self._links.append((path, target))
+            self._links[parts] = target
 
-    def _place(self, name: str) -> Path:
+    def _link(self, parts: _Parts, name: str, target: str) -> None:
+        """Gives a file, or a link that is still to be made, one more name."""
+        first = self._place(target)
+        path = self._made.joinpath(*first)
+        if first in self._links:
+            self._keep_link(parts, name, self._links[first])
+        elif first[:-1] in self._folders and path.is_file():
+            os.link(path, self._made.joinpath(*parts), follow_symlinks=False)
+        else:
+            self.left_out.append(f"{name}: the same as {target}, which isn't there")
+
+    def _place(self, name: str) -> _Parts:
         """Where a member goes: the first one decides whether it is a file alone or a folder."""
-        parts = [part for part in name.split("/") if part not in ("", ".")]
-        if name.startswith("/") or ".." in parts or "\0" in name:
+        parts = _steps(name)
+        if name.startswith("/") or ".." in parts:
             raise _untrusted(f"{name!r} is outside the folder that is copied")
-        if not self._folders and not self._made.exists() and parts:
-            if len(parts) > 1:
-                raise _untrusted(f"{name!r} is in no folder")
-            return self._made
-        if parts and not self._folders:
+        if self._folders:
+            return parts
+        if self._made.exists():
             raise _untrusted(f"{name!r} comes after a file")
-        return self._made.joinpath(*parts)
+        if len(parts) > 1:
+            raise _untrusted(f"{name!r} is in no folder")
+        return ()
 
     def _take(self, piece: memoryview) -> None:
         if self._words is not None:
@@ -180,13 +206,24 @@ class TarReader:
             return
         while words:
             length, *_ = words.partition(b" ")
-            if not length.isdigit() or not len(length) < int(length) <= len(words):
+            if not _is_number(length) or not len(length) < int(length) <= len(words):
                 raise _untrusted("it has a broken header")
             key_bytes, _, value = words[len(length) + 1 : int(length) - 1].partition(b"=")
-            self._said[os.fsdecode(key_bytes)] = os.fsdecode(value)
+            if key_bytes == b"size" and not _is_number(value):
+                raise _untrusted("it has a broken header")
+            if key_bytes in _PAX_KEYS:
+                self._said[key_bytes.decode()] = os.fsdecode(value)
             words = words[int(length) :]
-        if not self._said.get("size", "0").isdigit():
-            raise _untrusted("it has a broken header")
+
+
+def _steps(path: str) -> _Parts:
+    if "\0" in path:
+        raise _untrusted("a name in it has a zero byte")
+    return tuple(step for step in path.split("/") if step not in ("", "."))
+
+
+def _is_number(digits: bytes) -> bool:
+    return digits.isdigit() and len(digits) <= _MAX_DIGITS  # of bytes only ASCII's digits are
 
 
 def _untrusted(why: str) -> errors.GpuyardError:

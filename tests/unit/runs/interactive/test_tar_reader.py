@@ -112,9 +112,61 @@ def test_a_link_that_may_lead_out_is_left_out_and_nothing_is_written_through_lin
     link = member("./out", kind=tarfile.SYMTYPE, to=to)
     reader = unpack(made, archive(ROOT, link, member("./sub", kind=tarfile.DIRTYPE)))
     assert len(reader.left_out) == 1 and not (made / "out").is_symlink()
-    inside = member("./in", kind=tarfile.SYMTYPE, to="sub")
-    with pytest.raises(OSError):
-        unpack(made.with_name("it2"), archive(ROOT, inside, member("./in/x", b"x")))
+
+
+def folder(name: str) -> Member:
+    return member(name, kind=tarfile.DIRTYPE, mode=0o755)
+
+
+def link(name: str, to: str) -> Member:
+    return member(name, kind=tarfile.SYMTYPE, to=to)
+
+
+def hard_link(name: str, to: str) -> Member:
+    return member(name, kind=tarfile.LNKTYPE, to=to)
+
+
+DEEP = [folder("./" + "/".join("d" * depth)) for depth in range(1, 9)]
+UP = "../" * 8
+
+
+@pytest.mark.parametrize(
+    "through",
+    [
+        [link("./d/d/d/d/d/d/d/d/f/out", UP + "..")],
+        [link("./d/d/d/d/d/d/d/d/f/g/h", UP + "../.."), link("./d/d/d/d/d/d/d/d/f/g/h/x", "y")],
+        [folder("./d/d/d/d/d/d/d/d/f/g/h")],
+        [member("./d/d/d/d/d/d/d/d/f/g/h", b"written")],
+        [hard_link("./d/d/d/d/d/d/d/d/f/g/h", "./file")],
+        [hard_link("./h", "./d/d/d/d/d/d/d/d/f/file")],
+        [link("./g/h/i/j", "../../.."), member("./g/h/i/j/x", b"written")],
+    ],
+    ids=["link", "chain", "folder", "file", "hard link", "hard link to", "no folder"],
+)
+def test_nothing_is_made_through_a_link_of_the_archive(made: Path, through: list[Member]) -> None:
+    known = [ROOT, folder("./g"), member("./file", b"x"), *DEEP, link(f"{DEEP[-1][0].name}/f", UP)]
+    reader = unpack(made, archive(*known, *through, member("./after", b"z")))
+    assert len(reader.left_out) == len(through) and not list((made / "g").iterdir())
+    assert {path.name for path in made.iterdir()} == {"g", "file", "d", "after"}
+    assert {path.name for path in made.parent.parent.rglob("*")} == {
+        "beside",
+        "it",
+        "g",
+        "file",
+        "d",
+        "f",
+        "after",
+    }
+    assert (made / "after").read_bytes() == b"z" and (made / "file").stat().st_nlink == 1
+
+
+def test_a_hard_link_to_a_link_is_the_same_link(made: Path) -> None:
+    first, second = link("./sub/a", "../x"), hard_link("./sub/b", "./sub/a")
+    lost = [link("./out", "/etc/passwd"), hard_link("./same", "./out"), hard_link("./up", "./sub/a")]
+    reader = unpack(made, archive(ROOT, folder("./sub"), first, second, member("./x", b"x"), *lost))
+    assert (made / "sub/b").readlink() == Path("../x")
+    assert [note.split(":")[0] for note in reader.left_out] == ["./out", "./same", "./up"]
+    assert {path.name for path in made.iterdir()} == {"sub", "x"}
 
 
 def test_devices_are_left_out(made: Path) -> None:
@@ -129,7 +181,13 @@ def _long_words(data: bytearray) -> None:
     data[:512] = info.tobuf(tarfile.GNU_FORMAT)
 
 
-@pytest.mark.parametrize("spoil", [lambda data: data.__setitem__(3, 7), _long_words])
+def _negative(data: bytearray) -> None:
+    data[124:136] = b"\xff" * 11 + b"\0"
+    data[148:156] = b" " * 8
+    data[148:156] = b"%06o\0 " % sum(data[:512])
+
+
+@pytest.mark.parametrize("spoil", [lambda data: data.__setitem__(3, 7), _long_words, _negative])
 def test_what_is_no_archive_is_refused(made: Path, spoil: Callable[[bytearray], None]) -> None:
     data = bytearray(archive(member("x", b"x")))
     spoil(data)
@@ -137,8 +195,33 @@ def test_what_is_no_archive_is_refused(made: Path, spoil: Callable[[bytearray], 
         unpack(made, bytes(data))
 
 
-@pytest.mark.parametrize("words", [b"5 a=b\n", b"99 path=x\n", b"x path=x\n", b"13 size=huge\n"])
+def record(key: str, value: str) -> bytes:
+    """Of an extended header; its length is the first thing in it."""
+    text = f" {key}={value}\n".encode()
+    length = len(text) + 1
+    while len(str(length)) + len(text) != length:
+        length += 1
+    return str(length).encode() + text
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        b"5 a=b\n",
+        b"99 path=x\n",
+        b"x path=x\n",
+        "²8 path=x\n".encode(),
+        record("size", "huge"),
+        record("size", "²"),
+        record("size", "9" * 5000),
+        record("size", "-1"),
+        record("path", "a\0b"),
+        record("linkpath", "a\0b"),
+        b"9" * 5000 + b" path=x\n",
+    ],
+    ids=lambda words: repr(words[:16]),
+)
 def test_broken_extended_headers_are_refused(made: Path, words: bytes) -> None:
     pax = member("x", words, kind=tarfile.XHDTYPE)
     with pytest.raises(errors.GpuyardError, match="can't be unpacked"):
-        unpack(made, archive(pax, member("x", b"x")))
+        unpack(made, archive(ROOT, pax, member("x", kind=tarfile.SYMTYPE, to="y")))
