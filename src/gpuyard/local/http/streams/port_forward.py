@@ -45,7 +45,7 @@ async def serve(socket: ServedWebSocket, connect: Connect) -> None:
 
     Args:
         socket: of the client.
-        connect: opens a connection to a port; an ApiError is told to the client.
+        connect: opens a connection to a port; a GpuyardError is told to the client.
     """
     tunnel = _Tunnel(socket, connect)
     reading = asyncio.create_task(tunnel.read(), name="forward-frames")
@@ -139,7 +139,7 @@ class _Tunnel:
         """Connects before anything else is read: the client's first bytes come right behind."""
         try:
             reader, writer = await self._connect(port)
-        except errors.ApiError as failure:
+        except errors.GpuyardError as failure:
             said = failure.message.encode()
             await self._socket.send_message(data_head(error, len(said), is_last=True) + said)
             await self._socket.send_message(reset(data))

@@ -104,8 +104,10 @@ async def follow(socket: ServedWebSocket, pieces: AsyncGenerator[bytes, None]) -
     await socket.close()
 
 
-async def refuse(socket: ServedWebSocket, error: errors.ApiError) -> None:
-    """Ends a stream that can't be opened."""
+async def refuse(socket: ServedWebSocket, error: errors.GpuyardError) -> None:
+    """Ends a stream that can't be opened, or can't go on."""
+    if not isinstance(error, errors.ApiError):
+        error = errors.InternalError(error.message, remedy=error.remedy)
     await socket.send(_ERROR, orjson.dumps(status_of(error)))
     await socket.close()
 

@@ -35,13 +35,12 @@ def open_exec(streams: PodStreams, pod: Manifest, container: str, request: Reque
     handshake = check_handshake(request, remote_command.SUBPROTOCOLS)
 
     async def run(scope: Scope) -> None:
-        socket = ServedWebSocket.accept(scope, handshake)
-        try:
-            opened = await streams.exec(pod, container, command, options)
-        except errors.ApiError as error:
-            await remote_command.refuse(socket, error)
-        else:
-            await remote_command.serve(socket, opened, tty=options.tty)
+        async with ServedWebSocket.accept(scope, handshake) as socket:
+            try:
+                opened = await streams.exec(pod, container, command, options)
+                await remote_command.serve(socket, opened, tty=options.tty)
+            except errors.GpuyardError as error:
+                await remote_command.refuse(socket, error)
 
     return Upgrade(run)
 
@@ -58,14 +57,13 @@ def open_attach(
     handshake = check_handshake(request, remote_command.SUBPROTOCOLS)
 
     async def run(scope: Scope) -> None:
-        socket = ServedWebSocket.accept(scope, handshake)
-        try:
-            streams.require_running(pod, container)
-            log = await logs.open_log(pod, container, PodLogOptions(follow=True, tail_lines=0))
-        except errors.ApiError as error:
-            await remote_command.refuse(socket, error)
-        else:
-            await remote_command.follow(socket, log.pieces)
+        async with ServedWebSocket.accept(scope, handshake) as socket:
+            try:
+                streams.require_running(pod, container)
+                log = await logs.open_log(pod, container, PodLogOptions(follow=True, tail_lines=0))
+                await remote_command.follow(socket, log.pieces)
+            except errors.GpuyardError as error:
+                await remote_command.refuse(socket, error)
 
     return Upgrade(run)
 
@@ -82,8 +80,8 @@ def open_port_forward(streams: PodStreams, pod: Manifest, request: Request) -> U
     handshake = check_handshake(request, port_forward.SUBPROTOCOLS)
 
     async def run(scope: Scope) -> None:
-        socket = ServedWebSocket.accept(scope, handshake)
-        await port_forward.serve(socket, partial(streams.connect, pod))
+        async with ServedWebSocket.accept(scope, handshake) as socket:
+            await port_forward.serve(socket, partial(streams.connect, pod))
 
     return Upgrade(run)
 

@@ -45,6 +45,8 @@ class Handshake:
 class ServedWebSocket:
     """A connection that was upgraded. Methods belong to the event loop; one task receives.
 
+    As a context manager it leaves no connection open when what it is for fails.
+
     Attributes:
         subprotocol: that was agreed on.
         gone: set once the client has left, or was sent away for a fault of its own.
@@ -75,6 +77,15 @@ class ServedWebSocket:
         made._transport, made._flow = scope["upgrade"](made)
         made._transport.write(head.encode())
         return made
+
+    async def __aenter__(self) -> ServedWebSocket:
+        return self
+
+    async def __aexit__(self, kind: object, error: BaseException | None, trace: object) -> None:
+        if isinstance(error, Exception):
+            await self.close(CloseCode.INTERNAL_ERROR, "the server failed: see the yard's log")
+        elif error is not None:
+            self._transport.close()
 
     # -- the connection's side ---------------------------------------------------------------------------
 

@@ -163,8 +163,9 @@ class KubeletLogs:
             since = self._clock() - timedelta(seconds=options.since_s)
         if since is not None and times is not None:
             first = times.first_since(math.floor(since.timestamp() * _US_PER_S))
-            line = start_of_line(descriptor, first)
-            position = os.fstat(descriptor).st_size if line is None else max(position, line)
+            if first > position:  # what lies before is a hole, which may be long
+                line = start_of_line(descriptor, first)
+                position = os.fstat(descriptor).st_size if line is None else line
         if options.tail_lines is not None:
             position = max(position, start_of_tail(descriptor, options.tail_lines))
         return position

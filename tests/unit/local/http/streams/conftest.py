@@ -7,6 +7,7 @@ import json
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 from urllib.parse import urlencode
 
@@ -79,15 +80,7 @@ class Served:
 
     def connect(self, path: str, subprotocol: str = V5, **query: Any) -> Any:
         """Opens a stream of a pod: `path` is `NAME/exec` or the like."""
-        text = urlencode(query, doseq=True)
-        return unix_connect(
-            str(self.host.paths.api_socket),
-            f"ws://localhost/api/v1/namespaces/default/pods/{path}?{text}",
-            subprotocols=[subprotocol],
-            compression=None,
-            max_size=None,
-            open_timeout=60,
-        )
+        return connect(self.host.paths.api_socket, path, subprotocol, **query)
 
     async def exec(self, *command: str, stdin: bytes | None = None, pod: str = "a", **query: Any) -> Answer:
         """Runs a command to its end."""
@@ -106,6 +99,19 @@ class Served:
         await self.host.create(name, *(command or FOREVER), **spec)
         await self.host.says(name, "up")
         return await self.host.until(name, lambda pod: pod["status"].get("phase") == "Running")
+
+
+def connect(api: Path, path: str, subprotocol: str = V5, **query: Any) -> Any:
+    """See `Served.connect`."""
+    text = urlencode(query, doseq=True)
+    return unix_connect(
+        str(api),
+        f"ws://localhost/api/v1/namespaces/default/pods/{path}?{text}",
+        subprotocols=[subprotocol],
+        compression=None,
+        max_size=None,
+        open_timeout=60,
+    )
 
 
 async def rest_of(socket: ClientConnection, answer: Answer | None = None) -> Answer:

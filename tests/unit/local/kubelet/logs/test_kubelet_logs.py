@@ -279,6 +279,27 @@ async def test_reading_starts_behind_the_hole(log: Path) -> None:
     assert await _read(log, tail_lines=10**6) == kept
 
 
+async def test_what_is_newer_is_not_looked_for_in_the_hole(
+    log: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    logs = await _printed(log)
+    with log.open("ab") as file:
+        file.truncate(32 << 20)
+        file.seek(0, os.SEEK_END)
+        file.write(_numbered(4096))
+    drop_front(log, 64 << 10)
+    kept, reads, pread = await _read_of(logs), 0, os.pread
+
+    def counting(descriptor: int, length: int, position: int) -> bytes:
+        nonlocal reads
+        reads += 1
+        return pread(descriptor, length, position)
+
+    monkeypatch.setattr(os, "pread", counting)
+    assert await _read_of(logs, since_s=5400) == kept
+    assert reads < 20
+
+
 async def test_a_reader_that_is_overtaken_by_the_hole_goes_on_behind_it(log: Path) -> None:
     text = b"odd\n" + _numbered(8192)
     log.write_bytes(text)
