@@ -5,8 +5,8 @@ measures that, and writes onto the pod what it has used; the file `gpu-use` in t
 what it wrote. Seconds in which nobody measured count for neither side: an agent that is away ends no run.
 
 GPUYARD_TERMINAL=1 ends the command when the terminal is gone that the run is for, of a shell beside it. Who
-has it says so by another word in the file `terminal`, again and again: a connection that is cut tells a
-container nothing.
+has it says so by another word in the file `terminal`, again and again, and for the first time within five
+minutes of the start: a connection that is cut tells a container nothing.
 
 Standard library only, Python 3.6 and later, as launcher.py, beside which this file lies.
 """
@@ -64,7 +64,7 @@ class Unused:
             said = _read("terminal")
             if said != terminal:
                 terminal, seen_at = said, time.monotonic()
-            if self._has_terminal and said and time.monotonic() - seen_at > _TERMINAL_GONE_S:
+            if self._has_terminal and time.monotonic() - seen_at > _TERMINAL_GONE_S:
                 self.reason = "its terminal is gone"
         self._say("this run ends, since " + self.reason)
         self._end()

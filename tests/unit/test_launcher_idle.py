@@ -104,12 +104,14 @@ def test_an_idle_run_is_stopped_as_by_a_user(info: Path) -> None:
     assert b"this run ends, since its GPUs have been idle for 1 s" in said
 
 
-def test_a_terminal_that_is_gone_ends_it(info: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize("said", ["1", ""])
+def test_a_terminal_that_is_gone_ends_it(info: Path, monkeypatch: pytest.MonkeyPatch, said: str) -> None:
+    """Also one of which nobody has ever said that it is there."""
     monkeypatch.setattr(launcher_idle, "_TERMINAL_GONE_S", 0.05)
     monkeypatch.setattr(launcher_idle, "_LOOK_S", 0.02)
     monkeypatch.setenv("GPUYARD_POD_INFO", str(info))
     monkeypatch.setenv("GPUYARD_TERMINAL", "1")
-    (info / "terminal").write_text("1")
+    (info / "terminal").write_text(said)
     unused, ended = launcher_idle.Unused(Said()), threading.Event()
     unused.watch(ended.set)
     assert ended.wait(30) and unused.reason == "its terminal is gone"

@@ -115,7 +115,8 @@ async def open_console(
 
     def end(number: int) -> None:
         got.append(number)
-        task.cancel()
+        if len(got) == 1:  # a terminal that is closed sends several
+            task.cancel()
 
     fd = sys.stdin.fileno()
     before = termios.tcgetattr(fd)
@@ -133,7 +134,8 @@ async def open_console(
     finally:
         with contextlib.suppress(termios.error):  # it went away
             termios.tcsetattr(fd, termios.TCSADRAIN, before)
-        for number in (*_ENDING, signal.SIGWINCH):
+        # Once the process is ending, more of them don't disturb what its end has to do.
+        for number in (signal.SIGWINCH,) if got else (*_ENDING, signal.SIGWINCH):
             loop.remove_signal_handler(number)
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import signal
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -15,10 +16,13 @@ from gpuyard.cli.options.shared import target_options
 from gpuyard.cli.options.spec import SpecOption, flags_of
 
 if TYPE_CHECKING:
+    from datetime import timedelta
+
     from gpuyard.runs.target import Target
     from gpuyard.workloads.resolved_run import ResolvedRun
 
 _DEFAULT_IDLE = "30m"
+_ENDING = (signal.SIGHUP, signal.SIGTERM)
 #: Options of `run` that a shell has, too.
 _KEYS = (
     *("name", "resources.gpus", "resources.cpus", "resources.memory", "resources.shm", "env", "workdir"),
@@ -86,7 +90,6 @@ def command(context: str | None, namespace: str | None) -> None:
 async def _serve(target: Target, run: ResolvedRun, environ: dict[str, str]) -> int:
     """Submits the run, waits for it, and ends it with the terminal."""
     import asyncio
-    import signal
 
     from gpuyard.cli.output.notices import print_notice
     from gpuyard.runs.stopping import stop_run
@@ -95,17 +98,23 @@ async def _serve(target: Target, run: ResolvedRun, environ: dict[str, str]) -> i
     await submit(target, run, print_notice, environ=environ)
     task, loop = asyncio.current_task(), asyncio.get_running_loop()
     assert task is not None
-    for number in (signal.SIGHUP, signal.SIGTERM):
-        loop.add_signal_handler(number, task.cancel)
+
+    def leave() -> None:
+        if not task.cancelling():
+            task.cancel()
+
+    for number in _ENDING:
+        loop.add_signal_handler(number, leave)
     try:
-        idle = f", or once its GPUs have been idle for {run.spec.idle}" if run.spec.idle else ""
-        click.echo(f"{run.name} is there for this shell, and ends with it{idle}.", err=True)
-        return await _wait_and_open(target, run.name)
+        return await _wait_and_open(target, run.name, run.spec.idle)
     finally:
+        # A terminal that is closed sends several, and none may disturb the stop.
+        for number in _ENDING:
+            loop.add_signal_handler(number, lambda: None)
         await stop_run(target, run.name)
 
 
-async def _wait_and_open(target: Target, name: str) -> int:
+async def _wait_and_open(target: Target, name: str, idle: timedelta | None) -> int:
     from gpuyard.cli.follow import Screen, outcome_text
     from gpuyard.cli.terminal import open_console
     from gpuyard.runs.following.run_events import AttemptBegan, Ended, follow
@@ -113,6 +122,8 @@ async def _wait_and_open(target: Target, name: str) -> int:
     from gpuyard.runs.interactive.shell import serve_shell
     from gpuyard.runs.run import exit_code_of, find_run
 
+    unless = f", or once its GPUs have been idle for {idle}" if idle else ""
+    click.echo(f"{name} is there for this shell, and ends with it{unless}.", err=True)
     screen, said = Screen(target), follow(target, name, refresh_s=1.0, is_new=True)
     try:
         async for event in said:

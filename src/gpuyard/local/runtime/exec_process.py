@@ -65,7 +65,11 @@ class ExecProcess:
         self._terminal = outputs[1] if tty else None
         self._pidfd = os.pidfd_open(pid)
         self._code: asyncio.Future[int] = asyncio.get_running_loop().create_future()
-        asyncio.get_running_loop().add_reader(self._pidfd, self._on_end)
+        try:
+            asyncio.get_running_loop().add_reader(self._pidfd, self._on_end)
+        except OSError:
+            os.close(self._pidfd)
+            raise
 
     @classmethod
     def start(
@@ -110,6 +114,12 @@ class ExecProcess:
                 start_new_session=not tty,
                 umask=0o022,
             )
+            try:
+                made = cls(process.pid, entry.mark, inputs, outputs, tty=tty)
+            except OSError:
+                process.kill()
+                process.wait()
+                raise
         except OSError as error:
             for descriptor in ours:
                 os.close(descriptor)
@@ -119,7 +129,7 @@ class ExecProcess:
             for descriptor in theirs:
                 os.close(descriptor)
         process.returncode = 0  # reaping it is ours
-        return cls(process.pid, entry.mark, inputs, outputs, tty=tty)
+        return made
 
     def _on_end(self) -> None:
         asyncio.get_running_loop().remove_reader(self._pidfd)

@@ -25,6 +25,8 @@ from gpuyard.local.http.request import Request, Scope
 MAX_MESSAGE_BYTES = 1 << 20
 #: Of messages that nobody has taken yet; above it the client has to wait.
 _MAX_WAITING_BYTES = 1 << 20
+#: What each of them costs beside its text.
+_MESSAGE_BYTES = 64
 #: Room before the data for the longest head of a frame, and the number of a channel.
 HEAD_ROOM = 11
 #: How long the other side has to answer a close.
@@ -58,7 +60,7 @@ class ServedWebSocket:
         self._protocol = ServerProtocol(state=OPEN, max_size=MAX_MESSAGE_BYTES)
         self._messages: deque[bytes] = deque()
         self._waiting_bytes = 0
-        self._parts: list[bytes] = []
+        self._begun = bytearray()
         self._arrived = asyncio.Event()
         self.gone = asyncio.Event()
         self._look: asyncio.TimerHandle | None = None
@@ -94,12 +96,13 @@ class ServedWebSocket:
         self._protocol.receive_data(data)
         for event in self._protocol.events_received():
             if isinstance(event, Frame) and event.opcode in DATA_OPCODES:
-                self._parts.append(bytes(event.data))
                 if event.fin:
-                    message = b"".join(self._parts) if len(self._parts) > 1 else self._parts[0]
-                    self._parts.clear()
+                    message = b"".join((self._begun, event.data))
+                    self._begun.clear()
                     self._messages.append(message)
-                    self._waiting_bytes += len(message)
+                    self._waiting_bytes += len(message) + _MESSAGE_BYTES
+                else:
+                    self._begun += event.data
         self._flush()
         if self._waiting_bytes > _MAX_WAITING_BYTES:
             self._pause()
@@ -150,7 +153,7 @@ class ServedWebSocket:
             self._arrived.clear()
             await self._arrived.wait()
         message = self._messages.popleft()
-        self._waiting_bytes -= len(message)
+        self._waiting_bytes -= len(message) + _MESSAGE_BYTES
         if self._waiting_bytes <= _MAX_WAITING_BYTES // 2 and not self.gone.is_set():
             self._stop_looking()
             self._flow.resume_reading()
