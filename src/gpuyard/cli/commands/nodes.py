@@ -39,14 +39,14 @@ def command(context: str | None, namespace: str | None, output: str | None) -> N
             "simulated": node.labels.get(LABEL_SIMULATED) == "true",
             "gpus": gpus_in(node.allocatable),
             # A GPU that fell sick under its run is allotted, and not allocatable any more.
-            "gpus_free": max(0, gpus_in(node.allocatable) - gpus_in(node.allotted)),
+            "gpus_free": max(0, gpus_in(node.allocatable) - gpus_in(node.allotted)) if node.ready else 0,
             "faults": [fault.to_json() for fault in node.faults],
             "occupants": [occupant.to_json() for occupant in node.occupants],
             "unoffered": node.unoffered or None,
             "cpu_milli": node.allocatable.get("cpu", 0),
-            "cpu_milli_free": node.free("cpu"),
+            "cpu_milli_free": node.free("cpu") if node.ready else 0,
             "memory_bytes": node.allocatable.get("memory", 0),
-            "memory_bytes_free": node.free("memory"),
+            "memory_bytes_free": node.free("memory") if node.ready else 0,
             "pods": node.allotted.get("pods", 0),
         }
         for node in snapshot.nodes.values()
