@@ -211,7 +211,10 @@ class ElasticRank(Rank):
 
     def _start_again(self, why: str) -> None:
         """Has everybody's command end for the next start; the first reason counts."""
-        if self._again or self._first_failed or self._is_through():
+        if self._again or self._first_failed:
+            return
+        if self._is_through():  # who has ended can't start again with the rest
+            self._stop(why)
             return
         self._again = why
         for rank in self._members - self._leaving - {0}:

@@ -42,6 +42,7 @@ AGAIN = "again"
 STOPPING = (signal.SIGTERM, signal.SIGINT, signal.SIGQUIT)
 
 _RETRY_S = 0.3
+_STRANGERS = 16
 #: How long a pod that waits for the others goes on asking after the first one's time is over.
 _LAST_WORD_S = 5.0
 #: How long it takes until a cluster knows that pods have ended: kubelets look once a second.
@@ -234,7 +235,13 @@ class Rank:
         """Takes in those who connect, and gives the ranks that have said who they are."""
         came = []
         if self._listener and self._listener in ready:
-            self._new.append(Line(self._listener.accept()[0]))
+            try:
+                self._new.append(Line(self._listener.accept()[0]))
+            except OSError:  # no file is free
+                time.sleep(_RETRY_S)
+            # Anybody may connect and say nothing.
+            while len(self._new) > self.size + _STRANGERS:
+                self._new.pop(0).close()
         for line in [line for line in self._new if line in ready]:
             rank = self._greet(line)
             if rank:
@@ -334,7 +341,12 @@ class Rank:
     def _watch(self) -> None:
         """Until the commands of all have ended: reads what the others say, and ends this one's when another
         failed."""
-        self.over = self._follow() if self.rank else self._lead()
+        try:
+            self.over = self._follow() if self.rank else self._lead()
+        except (OSError, ValueError) as error:
+            # A thread's end is noticed by nobody, and no other could end this pod's command.
+            self.over = f"lost {self.rank} can't go on: {error}"
+            self._be_stopped(self.over.partition(" ")[2])
         if self.over != AGAIN:
             for line in self._peers.values():
                 line.close()

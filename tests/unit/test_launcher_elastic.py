@@ -5,6 +5,7 @@ from __future__ import annotations
 import functools
 import os
 import signal
+import socket
 from collections.abc import Callable
 from pathlib import Path
 
@@ -127,6 +128,33 @@ def test_who_comes_when_the_others_are_through_goes(train: Train, gate: Path) ->
     assert slow.wait() == 0
     assert late.wait() == 193
     assert late.lines == ["gpuyard: this run's pods didn't start together: the others are through"]
+
+
+def test_one_that_is_lost_when_another_is_through_ends_all(train: Train, gate: Path) -> None:
+    """Who has ended can't start again with the rest, and these may wait for the lost one."""
+    waits = {**WIRING, "GATE": str(gate.with_name("never"))}
+    first, through, lost = train(0, env=waits), train(1), train(2, env=waits)
+    are_up(first, through, lost)
+    gate.touch()
+    place = Path("/proc", str(through.process.pid))
+    children = place / "task" / place.name / "children"
+    until(children.read_text, "its command has ended", lambda pids: not pids)
+    os.killpg(lost.process.pid, signal.SIGKILL)
+    assert [first.wait(), through.wait()] == [193, 193]
+    assert first.lines[-2:] == ["saved", "gpuyard: this pod ends since rank 2 is lost"]
+
+
+def test_strangers_that_say_nothing_keep_nobody_out(train: Train, gate: Path, gang_port: int) -> None:
+    first, second = train(0), train(1)
+    are_up(first, second)
+    strangers = [socket.create_connection(("localhost", gang_port)) for _ in range(60)]
+    third = train(2)
+    are_up(first, second, third)
+    assert sockets(Path("/proc", str(first.process.pid))) < 40
+    gate.touch()
+    assert [rank.wait() for rank in (first, second, third)] == [0, 0, 0]
+    for stranger in strangers:
+        stranger.close()
 
 
 def test_it_waits_for_its_least(train: Train) -> None:

@@ -7,7 +7,8 @@ from collections.abc import AsyncGenerator, Iterable, Iterator, Sequence
 from contextlib import AsyncExitStack, aclosing
 from dataclasses import dataclass
 
-from gpuyard.client.log_place import line_time_ns
+from gpuyard import errors
+from gpuyard.client.log_place import Gap, line_time_ns
 from gpuyard.runs.following.pod_log import LogEvent, Output
 
 #: A line longer than this comes in several pieces, and so many bytes of one log are put together.
@@ -32,12 +33,17 @@ async def in_order(
 ) -> AsyncGenerator[tuple[int, LogEvent | None], None]:
     """What each log has, with its place in the sequence; None at its end.
 
-    Each log stays in its own order, also where its times aren't.
+    Each log stays in its own order, also where its times aren't. One that can't be read to its end leaves a
+    gap, and the others are read.
 
     Args:
         logs: as many are open at a time as their containers ran.
         keep_times: leave the times before the lines.
+
+    Raises:
+        GpuyardError: the first that couldn't be read, once all others have been.
     """
+    failed: errors.GpuyardError | None = None
     due = [(log.began_ns, place) for place, log in enumerate(logs)]
     heapq.heapify(due)
     readers: dict[int, AsyncGenerator[tuple[int, LogEvent], None]] = {}
@@ -50,18 +56,26 @@ async def in_order(
                 await stack.enter_async_context(aclosing(readers[place]))
             said: list[LogEvent] = [waiting.pop(place)] if place in waiting else []
             size, is_over = sum(map(_size, said)), True
-            async for time_ns, event in readers[place]:
-                size += _size(event)
-                if said and size < _MAX_PIECE and (not due or (time_ns, place) < due[0]):
-                    said.append(event)
-                    continue
-                waiting[place], is_over = event, False
-                heapq.heappush(due, (time_ns, place))
-                break
+            gap: Gap | None = None
+            try:
+                async for time_ns, event in readers[place]:
+                    size += _size(event)
+                    if said and size < _MAX_PIECE and (not due or (time_ns, place) < due[0]):
+                        said.append(event)
+                        continue
+                    waiting[place], is_over = event, False
+                    heapq.heappush(due, (time_ns, place))
+                    break
+            except errors.GpuyardError as error:
+                failed, gap = failed or error, Gap(f"(no more output of it can be had: {error})")
             if said:
                 yield place, _joined(said)
+            if gap is not None:
+                yield place, gap
             if is_over:
                 yield place, None
+    if failed is not None:
+        raise failed
 
 
 def _size(event: LogEvent) -> int:

@@ -8,6 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from gpuyard import errors
 from gpuyard.client.log_place import Gap, dated
 from gpuyard.runs.following.merged_logs import DatedLog, in_order
 from gpuyard.runs.following.pod_log import LogEvent, Output
@@ -50,6 +51,30 @@ def test_lines_come_in_the_order_of_time() -> None:
         [output(1, "a1"), output(4, "a4"), output(5, "a5")], [output(2, "b2", "b2 too"), output(6, "b6")]
     )
     assert texts(found) == [(0, b"a1\n"), (1, b"b2\nb2 too\n"), (0, b"a4\na5\n"), (1, b"b6\n")]
+
+
+def test_a_log_that_cannot_be_read_leaves_the_others_whole() -> None:
+    async def broken() -> AsyncGenerator[LogEvent, None]:
+        yield output(2, "b2")
+        raise errors.InternalError("the node is gone")
+
+    found: list[tuple[int, LogEvent | None]] = []
+
+    async def read() -> None:
+        logs = [DatedLog(_events(output(1, "a1"), output(9, "a9")), 0), DatedLog(broken(), 0)]
+        async for one in in_order(logs, keep_times=False):
+            found.append(one)  # noqa: PERF401 - kept though it raises
+
+    with pytest.raises(errors.InternalError, match="the node is gone"):
+        asyncio.run(read())
+    assert found == [
+        (0, Output(b"a1\n")),
+        (1, Output(b"b2\n")),
+        (1, Gap("(no more output of it can be had: the node is gone)")),
+        (1, None),
+        (0, Output(b"a9\n")),
+        (0, None),
+    ]
 
 
 def test_times_stay_where_they_are_asked_for() -> None:
