@@ -12,7 +12,7 @@ import hashlib
 import os
 import struct
 from collections.abc import AsyncIterator, Mapping, Sequence
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from typing import NamedTuple
 
 from gpuyard import errors
@@ -26,6 +26,8 @@ _READ_BYTES = 1 << 18
 _MAX_FRAME_BYTES = 1 << 26
 _CONTINUATION, _BINARY, _CLOSE, _PING, _PONG = 0, 2, 8, 9, 10
 _FINAL, _RESERVED, _OPCODE, _MASKED = 0x80, 0x70, 0x0F, 0x80
+#: Somebody who doesn't read any more isn't waited for.
+_GOODBYE_TIMEOUT_S = 1.0
 #: Below this it takes longer to import the masking in C than to do without.
 _MANY_BYTES = 1 << 12
 
@@ -113,6 +115,8 @@ class WebSocket:
         self._left, self._is_last = 0, True
         self._has_begun = False
         self._sending = asyncio.Lock()
+        #: Whether a frame was begun and isn't whole: what follows it would be taken for its rest.
+        self._is_cut_off = False
         self._is_closed = False
 
     async def receive_piece(self) -> MessagePiece | None:
@@ -171,10 +175,10 @@ class WebSocket:
     async def _answer_close(self) -> None:
         if not self._is_closed:
             self._is_closed = True
-            try:
-                await self._send_frame(_CLOSE, struct.pack(">H", 1000))
-            except errors.ConnectionFailed:
-                return
+            # Without it the end of the connection says as much.
+            with suppress(errors.ConnectionFailed, TimeoutError):
+                async with asyncio.timeout(_GOODBYE_TIMEOUT_S):
+                    await self._send_frame(_CLOSE, struct.pack(">H", 1000))
 
     async def _send_frame(self, code: int, *parts: Bytes) -> None:
         payload = b"".join(parts) if len(parts) > 1 else parts[0]
@@ -187,7 +191,11 @@ class WebSocket:
             head = struct.pack(">BBQ", _FINAL | code, _MASKED | 127, size)
         mask = os.urandom(4)
         async with self._sending:
+            if self._is_cut_off:
+                raise errors.ConnectionFailed(f"a message to the API at {self._server} was cut off")
+            self._is_cut_off = True
             await self._wire.write(b"".join((head, mask, _masked(payload, mask))))
+            self._is_cut_off = False
 
     async def _head(self) -> tuple[int, int]:
         """The first byte of a frame, and the size of its payload."""

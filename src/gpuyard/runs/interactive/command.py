@@ -139,27 +139,36 @@ class _Collecting:
 
 async def _serve(process: RemoteCommand, console: Console) -> int:
     """Carries everything both ways to the end of the process."""
-    sides = []
+    output = asyncio.create_task(_show(process, console), name="output")
+    tasks = {output}
     if console.streams.tty:
-        sides.append(asyncio.create_task(_resize(process, console), name="terminal's size"))
+        tasks.add(asyncio.create_task(_resize(process, console), name="terminal's size"))
     if console.streams.stdin:
-        sides.append(asyncio.create_task(_feed(process, console), name="standard input"))
+        tasks.add(asyncio.create_task(_feed(process, console), name="standard input"))
+    waiting = tasks
     try:
-        async for channel, data in process.output():
-            await console.write(channel, data)
+        while not output.done():
+            done, waiting = await asyncio.wait(waiting, return_when=asyncio.FIRST_COMPLETED)
+            for side in done - {output}:
+                # A process that ends doesn't read to the end of its input.
+                if (failure := side.exception()) and not isinstance(failure, errors.ConnectionFailed):
+                    raise failure
+        output.result()
     finally:
-        for side in sides:
-            side.cancel()
-        failed = await asyncio.gather(*sides, return_exceptions=True)
-    for failure in failed:
-        if isinstance(failure, Exception) and not isinstance(failure, errors.ConnectionFailed):
-            raise failure
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
     if process.exit_code is None:
         raise errors.ConnectionFailed(
             "the connection ended, and nobody says how the command did",
             remedy="it may go on; try again",
         )
     return process.exit_code
+
+
+async def _show(process: RemoteCommand, console: Console) -> None:
+    async for channel, data in process.output():
+        await console.write(channel, data)
 
 
 async def _feed(process: RemoteCommand, console: Console) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import os
 
 import pytest
@@ -72,6 +73,43 @@ async def test_a_server_that_stays_silent_is_asked_once_and_then_given_up() -> N
     with pytest.raises(errors.Stalled):
         await WebSocket(wire, "it", "a", silence_timeout_s=9).receive()
     assert wire.sent[:2] == b"\x89\x80"
+
+
+class Full(Scripted):
+    """A wire whose other end doesn't read: of a large message half fits in, of what follows nothing."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.is_full = asyncio.Event()
+
+    async def write(self, data: bytes) -> None:
+        if not self.is_full.is_set():
+            self.sent += data[: len(data) // 2]
+        self.is_full.set()
+        await asyncio.Event().wait()
+
+
+async def test_nothing_follows_a_message_that_was_cut_off() -> None:
+    wire = Full()
+    socket = WebSocket(wire, "it", "a")
+    sending = asyncio.create_task(socket.send(bytes(1000)))
+    await wire.is_full.wait()
+    sending.cancel()
+    await asyncio.wait([sending])
+    half = wire.sent
+    async with asyncio.timeout(20):
+        with pytest.raises(errors.ConnectionFailed, match="cut off"):
+            await socket.send(b"more")
+        await socket.aclose()
+    assert wire.sent == half
+
+
+async def test_a_goodbye_does_not_wait_for_who_does_not_read() -> None:
+    wire = Full()
+    wire.is_full.set()
+    async with asyncio.timeout(20):
+        await WebSocket(wire, "it", "a").aclose()
+    assert wire.sent == b""
 
 
 def test_an_answer_to_another_handshake_is_refused() -> None:
