@@ -41,7 +41,8 @@ def command(
 
     One of the two is NAME:PATH: a run's name, its beginning, or @ for the last one. A destination that is a
     folder gets the copy inside. Nothing half is ever under its final name; modes and times stay, and the
-    owner is who writes. It takes sh and tar in the run's image.
+    owner is who writes. What changes while it is copied is told, with exit code 1; a single file isn't kept
+    then. It takes sh and tar in the run's image.
     """
     from gpuyard.cli.call import call
     from gpuyard.cli.output.notices import print_notice
@@ -71,9 +72,13 @@ def command(
         shown.done()
     for note in copied.notes:
         print_notice(Notice(f"left out: {note}"))
+    for change in copied.changed:
+        print_notice(Notice(f"changed while it was copied: {change}"))
     click.echo(
         f"Copied {megabytes(copied.size_bytes)} to {copied.path if is_from else f'{name}:{path}'}", err=True
     )
+    if copied.changed:
+        click.get_current_context().exit(1)
 
 
 def _run_and_path(source: str, destination: str) -> tuple[tuple[str, str], bool]:

@@ -67,12 +67,15 @@ class CopyResult:
     Attributes:
         path: where it is now, on this machine or in the pod.
         size_bytes: of all files.
-        notes: what was left out, or changed meanwhile.
+        notes: what was left out, with the reason.
+        changed: what the pod's tar says of files of a folder that changed while they were read; their copies
+            may be torn.
     """
 
     path: str
     size_bytes: int
     notes: tuple[str, ...] = ()
+    changed: tuple[str, ...] = ()
 
 
 async def copy_from(target: Target, pod: LivePod, remote: str, local: Path, progress: Progress) -> CopyResult:
@@ -82,11 +85,14 @@ async def copy_from(target: Target, pod: LivePod, remote: str, local: Path, prog
 
     Raises:
         UsageError: there is no place for it.
-        GpuyardError: it isn't there, can't be read, or the connection was cut; then nothing has changed.
+        GpuyardError: it isn't there, can't be read, is a file that changed meanwhile, or the connection was
+            cut; then nothing has changed here.
         OSError: it can't be written here.
     """
     folder, name = _parts(remote)
     final = local / name if local.is_dir() and name else local
+    if final.is_symlink() and final.is_dir():
+        final = final.resolve()  # A link of the user's; those below it may be of an earlier copy.
     if not final.parent.is_dir() or (str(local).endswith("/") and not local.is_dir()):
         raise errors.UsageError(f"there is no folder {final.parent}", remedy="make it, or name another")
     sweep(final.parent)
@@ -99,10 +105,15 @@ async def copy_from(target: Target, pod: LivePod, remote: str, local: Path, prog
             raise _failed(pod, f"can't copy {remote} from {pod.name}", code, console.said)
         if not reader.is_whole or not (beside / "it").exists():
             raise errors.ConnectionFailed(f"not all of {remote} came", remedy="copy it again")
+        if changed and not (beside / "it").is_dir():
+            raise errors.GpuyardError(
+                f"{remote} of {pod.name} changed while it was copied",
+                remedy="nothing was changed here; try again when nobody writes it",
+            )
         reader.finish()
         _put(beside / "it", final)
-    notes = [*reader.left_out, *(console.said.splitlines() if changed else ())]
-    return CopyResult(str(final), reader.done_bytes, tuple(notes))
+    torn = console.said.splitlines() if changed else ()
+    return CopyResult(str(final), reader.done_bytes, tuple(reader.left_out), tuple(torn))
 
 
 async def copy_to(target: Target, pod: LivePod, local: Path, remote: str, progress: Progress) -> CopyResult:
@@ -216,7 +227,7 @@ def _put(made: Path, final: Path) -> None:
     try:
         made.replace(final)
     except (IsADirectoryError, NotADirectoryError) as error:
-        kind = "a folder" if is_folder else "no folder"
+        kind = "a folder" if is_folder else "a link" if final.is_symlink() else "no folder"
         raise errors.UsageError(
             f"{final} is {kind} here, and not there", remedy="copy to another name"
         ) from error
