@@ -53,7 +53,7 @@ async def test_input_that_fails_ends_a_process_that_waits_for_more(error: Except
             pass
         gone.set()
 
-    async with serving(waits_for_more, V5) as api, asyncio.timeout(20):
+    async with serving(waits_for_more, V5) as api, asyncio.timeout(60):
         with pytest.raises(type(error)) as raised:
             await exec_in(Target(api, "n", is_yard=True), POD, ["tar"], Failing(error))
         await gone.wait()
@@ -67,6 +67,6 @@ async def test_input_that_is_not_taken_any_more_is_no_failure_of_a_process_that_
         await connection.send(ENDED)
 
     console = Failing(errors.ConnectionFailed("it cut the connection"))
-    async with serving(ends_later, V5) as api, asyncio.timeout(20):
+    async with serving(ends_later, V5) as api, asyncio.timeout(60):
         assert await exec_in(Target(api, "n", is_yard=True), POD, ["true"], console) == 0
     assert console.out == b"out"
