@@ -72,7 +72,7 @@ async def serve_shell(
 
 
 async def _say_here(target: Target, pod: LivePod) -> None:
-    """Again and again; what fails is tried again, and who may not is left to --idle."""
+    """Again and again; what fails is tried again. Who may not write to pods loses the shell after 5 min."""
     number = 0
     while True:
         number += 1
