@@ -21,8 +21,6 @@ import time
 if False:  # typing would cost every run's start
     from typing import Any
 
-EXIT_UNUSED = 194
-
 _LOOK_S = 5.0
 #: Less than this of a GPU's time is what looking at it costs.
 _BUSY = 0.01

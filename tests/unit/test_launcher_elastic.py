@@ -52,6 +52,14 @@ def sockets(process: Path) -> int:
     return sum("socket:" in str(link.readlink()) for link in (process / "fd").iterdir())
 
 
+def without_command(rank: Rank) -> Path:
+    """The launcher's folder in /proc, once its command has ended."""
+    place = Path("/proc", str(rank.process.pid))
+    children = place / "task" / place.name / "children"
+    until(children.read_text, "its command has ended", lambda pids: not pids)
+    return place
+
+
 def saves(*ranks: Rank) -> list[int]:
     return [rank.lines.count("saved") for rank in ranks]
 
@@ -118,9 +126,7 @@ def test_who_comes_when_the_others_are_through_goes(train: Train, gate: Path) ->
     first, slow = train(0), train(1, env={**WIRING, "GATE": str(slow_gate)})
     are_up(first, slow)
     gate.touch()
-    place = Path("/proc", str(first.process.pid))
-    children = place / "task" / place.name / "children"
-    until(children.read_text, "its command has ended", lambda pids: not pids)
+    place = without_command(first)
     late = train(2)
     until(lambda: sockets(place), "it listens to both", lambda count: count == 3)
     slow_gate.touch()
@@ -136,9 +142,7 @@ def test_one_that_is_lost_when_another_is_through_ends_all(train: Train, gate: P
     first, through, lost = train(0, env=waits), train(1), train(2, env=waits)
     are_up(first, through, lost)
     gate.touch()
-    place = Path("/proc", str(through.process.pid))
-    children = place / "task" / place.name / "children"
-    until(children.read_text, "its command has ended", lambda pids: not pids)
+    without_command(through)
     os.killpg(lost.process.pid, signal.SIGKILL)
     assert [first.wait(), through.wait()] == [193, 193]
     assert first.lines[-2:] == ["saved", "gpuyard: this pod ends since rank 2 is lost"]

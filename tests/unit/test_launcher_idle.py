@@ -13,7 +13,8 @@ from pathlib import Path
 import pytest
 
 from gpuyard import launcher, launcher_idle
-from gpuyard.launcher_idle import EXIT_UNUSED, Idleness
+from gpuyard.launcher import EXIT_UNUSED
+from gpuyard.launcher_idle import Idleness
 
 
 def used(measured_s: float, busy_s: float, *, gpus: int = 1, held_s: float = 0) -> str:

@@ -18,6 +18,8 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Protocol
 
+from gpuyard.kube.timestamps import format_micro_time, format_time
+
 #: Headers of a yard: which byte of the log a stream begins with, and of which start of the container.
 LOG_OFFSET = "gpuyard-log-offset"
 LOG_START = "gpuyard-log-start"
@@ -93,10 +95,11 @@ def dated(text: bytes, time_us: int, *, is_open: bool) -> bytes:
         time_us: when it was written.
         is_open: whether its first line began before.
     """
-    second, us = divmod(time_us, _US_PER_S)
-    prefix = f"{datetime.fromtimestamp(second, UTC):%Y-%m-%dT%H:%M:%S}.{us:06}000Z ".encode()
     if not text:
         return text
+    second, us = divmod(time_us, _US_PER_S)
+    moment = datetime.fromtimestamp(second, UTC).replace(microsecond=us)
+    prefix = f"{format_micro_time(moment)[:-1]}000Z ".encode()
     begun = text[:-1].replace(b"\n", b"\n" + prefix) + text[-1:]
     return begun if is_open else prefix + begun
 
@@ -255,7 +258,7 @@ class TimedPlace:
         # The kubelet gets whole seconds only. Standard output and error are timed apart, and overtake.
         text = min(seen).decode()
         second = datetime.fromisoformat(text[:_SECOND] + (text[-6:] if text[-1] != "Z" else "+00:00"))
-        return LogQuery(timestamps=True, since_time=f"{second.astimezone(UTC):%Y-%m-%dT%H:%M:%SZ}")
+        return LogQuery(timestamps=True, since_time=format_time(second))
 
     def begin(self, headers: Mapping[str, str]) -> None:
         """See `LogPlace`."""
