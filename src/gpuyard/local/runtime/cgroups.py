@@ -135,6 +135,10 @@ class Cgroups:
 
     def pids(self, name: str) -> set[int]:
         """Processes of the container, on this host."""
+        # The kernel writes 0 for one of a PID namespace that we don't see: to kill(2) that's our own group.
+        return self._listed(name) - {0}
+
+    def _listed(self, name: str) -> set[int]:
         if not _NAME.fullmatch(name):
             return set()
         for parent in (self.processes, self.cpu, self.memory):

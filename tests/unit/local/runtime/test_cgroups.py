@@ -176,6 +176,11 @@ def test_a_container_without_limits_has_one_of_processes(tmp_path: Path) -> None
     assert len(cgroups.create("d", Limits(cpu_milli=100))) == 3
 
 
+def test_a_process_without_a_number_here_is_not_taken_for_our_own_group(tmp_path: Path) -> None:
+    _files(tmp_path / "c", cgroup__procs="0\n17\n0\n")
+    assert Cgroups(tmp_path, tmp_path).pids("c") == {17}
+
+
 def test_a_fork_bomb_ends_at_its_limit() -> None:
     """With the kernel's own cgroups, where this process may make them."""
     name = f"gpuyard-test-{os.getpid()}"
