@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import asyncio
 import fcntl
+import math
 import os
 from collections import deque
 from collections.abc import AsyncGenerator
@@ -130,23 +131,30 @@ async def _pump(
 ) -> None:
     """Sends what the program writes until its end, and then what is left of it.
 
-    What others hold open beyond that end isn't waited for. A terminal says so when its last holder is gone.
+    What others hold open beyond that end isn't waited for, and what they print isn't read for ever: of the
+    program's own there is at most a pipe's worth. A terminal says so when its last holder is gone.
     """
     size = _PIPE_BYTES
     buffer = bytearray(HEAD_ROOM + size)
-    while True:
+    clock = asyncio.get_running_loop().time
+    left: int | None = None
+    until = math.inf
+    while left is None or left > 0:
+        if left is None and ended.done():
+            left, until = size, clock() + _TERMINAL_END_S
         try:
             count = os.readv(descriptor, [memoryview(buffer)[HEAD_ROOM:]])
         except BlockingIOError:
-            if ended.done() and (not tty or not await _readable(descriptor, None)):
+            if left is None:
+                await _readable(descriptor, ended, None)
+            elif not tty or not await _readable(descriptor, None, until - clock()):
                 return
-            if not ended.done():
-                await _readable(descriptor, ended)
             continue
         except OSError:  # the end of a terminal
             return
         if not count:
             return
+        left = None if left is None else left - count
         is_free = await socket.send_from(channel, buffer, count)
         if count == size < _BIG_PIPE_BYTES:
             # Somebody has much to say. A user's pipes share one bound, so only these are enlarged.
@@ -158,8 +166,8 @@ async def _pump(
         await asyncio.sleep(0)  # others have their turn
 
 
-async def _readable(descriptor: int, ended: asyncio.Future[None] | None) -> bool:
-    """Waits until something can be read, or for the program's end; False when neither came soon enough."""
+async def _readable(descriptor: int, ended: asyncio.Future[None] | None, timeout_s: float | None) -> bool:
+    """Waits until something can be read, or for the program's end; whether something can be read."""
     loop, ready = asyncio.get_running_loop(), asyncio.Event()
     loop.add_reader(descriptor, ready.set)
     waiting = asyncio.ensure_future(ready.wait())
@@ -167,7 +175,7 @@ async def _readable(descriptor: int, ended: asyncio.Future[None] | None) -> bool
     try:
         await asyncio.wait(
             (waiting, *others),
-            timeout=_TERMINAL_END_S if ended is None else None,
+            timeout=timeout_s if timeout_s is None else max(timeout_s, 0),
             return_when=asyncio.FIRST_COMPLETED,
         )
         return ready.is_set()

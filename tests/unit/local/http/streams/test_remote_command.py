@@ -3,9 +3,15 @@ from __future__ import annotations
 import asyncio
 import json
 import os
+import select
+import subprocess
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
+from unittest.mock import AsyncMock
 
+import pytest
+
+from gpuyard.local.http.streams.remote_command import serve
 from gpuyard.local.runtime import procfs
 from gpuyard.local.runtime.values import ENV_CONTAINER
 from tests.waiting import until_async
@@ -197,3 +203,43 @@ async def test_who_attaches_sees_what_is_printed_from_then_on_and_the_end(served
             late = await rest_of(socket)
     assert (said.channels[1], said.exit_code) == (b"new\n", 0)
     assert "isn't running: it has ended (Error, exit code 3)" in late.status["message"]
+
+
+class _Ended:
+    """The streams of a program that has ended, whose output somebody else still has."""
+
+    stdin = None
+
+    def __init__(self, output: int) -> None:
+        self.outputs = {1: output}
+
+    async def wait(self) -> int:
+        return 0
+
+    async def close(self) -> None:
+        os.close(self.outputs[1])
+
+
+@pytest.mark.parametrize("tty", [False, True])
+async def test_what_goes_on_printing_does_not_keep_the_end_back(tty: bool) -> None:
+    ours, theirs = os.openpty() if tty else os.pipe()
+    os.set_blocking(ours, False)
+    read = 0
+
+    async def send_from(channel: int, buffer: bytearray, size: int) -> bool:
+        nonlocal read
+        read += size
+        await until_async(lambda: select.select([ours], [], [], 0)[0], "there is more")
+        return True
+
+    client = AsyncMock(gone=asyncio.Event(), send_from=send_from)
+    client.receive.side_effect = asyncio.Event().wait
+    with subprocess.Popen(["yes"], stdin=subprocess.DEVNULL, stdout=theirs) as printing:
+        os.close(theirs)
+        try:
+            async with asyncio.timeout(60):
+                await serve(client, cast("Any", _Ended(ours)), tty=tty)
+        finally:
+            printing.kill()
+    assert read < 3 << 20
+    client.send.assert_awaited_with(3, b'{"metadata":{},"status":"Success"}')
