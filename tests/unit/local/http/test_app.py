@@ -111,7 +111,7 @@ async def test_deleting_a_collection_takes_what_the_selector_names(served: Serve
         ("GET", "/metrics", 404, "NotFound"),
         ("GET", "/apis/apps/v1/deployments", 404, "NotFound"),
         ("GET", "/openapi/v3/apis/apps/v1", 404, "NotFound"),
-        ("GET", f"{PODS}/p/exec", 404, "NotFound"),
+        ("GET", f"{PODS}/p/proxy", 404, "NotFound"),
         ("POST", "/version", 405, "MethodNotAllowed"),
         ("POST", "/api/v1/pods", 405, "MethodNotAllowed"),
         ("DELETE", "/api/v1/pods", 405, "MethodNotAllowed"),

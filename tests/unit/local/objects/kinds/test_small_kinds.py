@@ -36,7 +36,7 @@ def test_the_registry_finds_each_kind() -> None:
     short_names = [name for spec in yard_kinds() for name in spec.short_names]
     assert len(set(short_names)) == len(short_names)
     for spec in yard_kinds():
-        assert all(sum(map(bool, (p.merge, p.apply, p.streams))) == 1 for p in spec.subresources)
+        assert all(sum(map(bool, (p.merge, p.apply, p.streams, p.upgrades))) == 1 for p in spec.subresources)
         assert all(p.apply for p in spec.subresources if p.deletes)
         assert spec.columns
 
