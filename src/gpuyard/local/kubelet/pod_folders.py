@@ -1,6 +1,7 @@
 """Where a pod's files are: `pods/UID/CONTAINER/ATTEMPT/`, `pods/UID/volumes/NAME`, `pods/UID/pod.json`.
 
     journal, log, tmp   of one start of a container, see `runtime`
+    exec-DAEMON-N       while a client has a command open in it
     pod.json            what is needed of a pod when the API no longer has it
 
 Container names are RFC 1123 labels; `volumes.d` is none, so no container's folder meets the volumes'.

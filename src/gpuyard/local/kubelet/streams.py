@@ -23,6 +23,8 @@ from gpuyard.local.runtime.values import ENV_EXEC
 
 _LOOPBACK = ("127.0.0.1", "::1")
 _CONNECT_S = 5.0
+#: Begins the name of a file beside a start's journal, which is there while a command is open in it.
+_NOTE = "exec-"
 
 
 class KubeletStreams:
@@ -36,16 +38,26 @@ class KubeletStreams:
         self._numbers = itertools.count()
 
     async def end_former(self) -> None:
-        """Ends what clients of a former daemon have started, which was killed: nobody hears it any more."""
-        send(await patiently(self._former), signal.SIGKILL)
+        """Ends what was still open when a former daemon was killed: nobody hears it any more.
 
-    def _former(self) -> set[int]:
-        uids = pod_folders(self._pods_dir).keys()
-        found = {pid: procfs.environment_value(pid, ENV_EXEC) for pid in procfs.all_processes()}
+        What a command had left on purpose, before it ended, goes on to the run's own end.
+        """
+        notes = await asyncio.to_thread(self._former_notes)
+        if notes:
+            send(await patiently(lambda: _with_marks(set(notes))), signal.SIGKILL)
+        for note in notes.values():
+            with suppress(OSError):
+                note.unlink()
+
+    def _former_notes(self) -> dict[str, Path]:
+        """Of former daemons, by the mark of the command that each is about."""
         return {
-            pid
-            for pid, mark in found.items()
-            if mark.partition("_")[0] in uids and not mark.partition("/")[2].startswith(f"{self._own}-")
+            f"{folder.start_name(container, attempt)}/{note.name.removeprefix(_NOTE)}": note
+            for folder in pod_folders(self._pods_dir).values()
+            for container in folder.containers()
+            for attempt in folder.attempts(container)
+            for note in folder.attempt(container, attempt).glob(f"{_NOTE}*")
+            if not note.name.startswith(f"{_NOTE}{self._own}-")
         }
 
     async def exec(
@@ -53,13 +65,19 @@ class KubeletStreams:
     ) -> ContainerStreams:
         """See `PodStreams.exec`."""
         folder, name = self._running(pod, container)
-        mark = f"{name}/{self._own}-{next(self._numbers)}"
+        own = f"{self._own}-{next(self._numbers)}"
+        mark = f"{name}/{own}"
         try:
             entry = await self._runtimes.enter(folder, command, tty=options.tty, mark=mark)
         except errors.BadRequest as error:
             raise errors.BadRequest(f"{_named(pod, container)}: {error.message}") from error
         return ExecProcess.start(
-            entry, stdin=options.stdin, stdout=options.stdout, stderr=options.stderr, tty=options.tty
+            entry,
+            stdin=options.stdin,
+            stdout=options.stdout,
+            stderr=options.stderr,
+            tty=options.tty,
+            note=folder / f"{_NOTE}{own}",
         )
 
     def require_running(self, pod: Manifest, container: str) -> None:
@@ -98,6 +116,10 @@ class KubeletStreams:
         if not attempts or "terminated" in state or pod["status"].get("phase") in ("Succeeded", "Failed"):
             raise errors.BadRequest(_not_running(pod, container))
         return folder.attempt(container, attempts[-1]), folder.start_name(container, attempts[-1])
+
+
+def _with_marks(marks: set[str]) -> set[int]:
+    return {pid for pid in procfs.all_processes() if procfs.environment_value(pid, ENV_EXEC) in marks}
 
 
 def _named(pod: Manifest, container: str) -> str:

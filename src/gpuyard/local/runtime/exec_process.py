@@ -56,12 +56,15 @@ class ContainerEntry:
 class ExecProcess:
     """Implements `ContainerStreams`. Owns its ends of the pipes or the terminal, and the child."""
 
-    def __init__(self, pid: int, mark: str, stdin: int | None, outputs: dict[int, int], *, tty: bool) -> None:
+    def __init__(
+        self, pid: int, mark: str, note: Path, stdin: int | None, outputs: dict[int, int], *, tty: bool
+    ) -> None:
         """Takes the descriptors and the child over."""
         self.stdin = stdin
         self.outputs = outputs
         self._pid = pid
         self._mark = mark
+        self._note = note
         self._terminal = outputs[1] if tty else None
         self._pidfd = os.pidfd_open(pid)
         self._code: asyncio.Future[int] = asyncio.get_running_loop().create_future()
@@ -73,14 +76,15 @@ class ExecProcess:
 
     @classmethod
     def start(
-        cls, entry: ContainerEntry, *, stdin: bool, stdout: bool, stderr: bool, tty: bool
+        cls, entry: ContainerEntry, *, stdin: bool, stdout: bool, stderr: bool, tty: bool, note: Path
     ) -> ExecProcess:
-        """Starts it.
+        """Starts it; `note` is a file that is there from now until `close`.
 
         Raises:
             InternalError: no process can be started.
         """
         theirs, ours, outputs, inputs = [], [], {}, None
+        _write_note(note)
         try:
             if tty:
                 master, slave = _open_terminal(entry.terminals)
@@ -115,7 +119,7 @@ class ExecProcess:
                 umask=0o022,
             )
             try:
-                made = cls(process.pid, entry.mark, inputs, outputs, tty=tty)
+                made = cls(process.pid, entry.mark, note, inputs, outputs, tty=tty)
             except OSError:
                 process.kill()
                 process.wait()
@@ -123,6 +127,7 @@ class ExecProcess:
         except OSError as error:
             for descriptor in ours:
                 os.close(descriptor)
+            _remove_note(note)
             what = "the command line is too long" if error.errno == errno.E2BIG else error.strerror
             raise errors.InternalError(f"can't start {entry.argv[-1]!r} in the container: {what}") from error
         finally:
@@ -166,6 +171,7 @@ class ExecProcess:
         if not self._code.done():
             await self._end()
         os.close(self._pidfd)
+        _remove_note(self._note)
 
     async def _end(self) -> None:
         kill_at = asyncio.get_running_loop().time() + _GRACE_S
@@ -180,6 +186,18 @@ class ExecProcess:
 
     def _processes(self) -> set[int]:
         return marked_processes(self._mark)
+
+
+def _write_note(note: Path) -> None:
+    """By it the next daemon tells what a killed one had open from what ended commands left on purpose."""
+    # On a full disk it goes without: then one needs a command in the run more than ever.
+    with suppress(OSError):
+        note.touch(mode=0o600)
+
+
+def _remove_note(note: Path) -> None:
+    with suppress(OSError):
+        note.unlink()
 
 
 def marked_processes(mark: str) -> set[int]:

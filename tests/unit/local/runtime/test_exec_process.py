@@ -21,6 +21,6 @@ async def test_what_cannot_be_watched_is_not_left_behind(
     entry = ContainerEntry(["sleep", "600"], dict(os.environ), tmp_path, str(tmp_path))
     before = set(os.listdir("/proc/self/fd"))
     with pytest.raises(errors.InternalError, match="Too many open files"):
-        ExecProcess.start(entry, stdin=True, stdout=True, stderr=not tty, tty=tty)
+        ExecProcess.start(entry, stdin=True, stdout=True, stderr=not tty, tty=tty, note=tmp_path / "note")
     assert set(os.listdir("/proc/self/fd")) == before
-    assert not marked_processes(entry.mark)
+    assert not marked_processes(entry.mark) and not list(tmp_path.iterdir())
