@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import json
 import os
 import shutil
 from collections.abc import Sequence
@@ -10,8 +11,10 @@ from pathlib import Path
 
 import pytest
 
+from gpuyard.kube.wellknown import RUNTIME_CLASS_PROCESS
 from tests.terminal import Terminal
 from tests.unit.local.http.streams.conftest import Served, folder, host, runtime, served
+from tests.unit.local.kubelet.conftest import NODE
 
 __all__ = ["folder", "host", "runtime", "served"]
 
@@ -59,7 +62,8 @@ def _type(words: Sequence[str], served: Served) -> int:
     with Terminal(words, _environment(served), served.host.paths.data_dir) as terminal:
         terminal.type("until [ \"$(stty size)\" = '24 80' ]; do sleep 0.1; done; tty; echo rea''dy\n")
         terminal.wait_for("ready")
-        assert "/dev/pts/" in terminal.shown
+        # A sandbox has the terminal of its own command as its console.
+        assert "/dev/pts/" in terminal.shown or "/dev/console" in terminal.shown
         terminal.type("sh -c 'echo wa''its; sleep 600'\n")
         terminal.wait_for("waits")
         terminal.type("\3echo code $?\n")
@@ -91,6 +95,23 @@ async def test_attach(served: Served, tmp_path: Path) -> None:
             go.touch()
             await process.communicate()
     assert process.returncode == 0
+
+
+async def test_attach_gives_input_to_its_end(served: Served) -> None:
+    async with served.running():
+        script = "echo up; cat; echo end"
+        await served.up("a", "sh", "-c", script, main={"stdin": True, "stdinOnce": True})
+        code, out, _ = await _kubectl(served, "attach", "-i", "a", stdin=b"one\ntwo\n")
+        assert (code, out) == (0, b"one\ntwo\nend\n")
+
+
+async def test_run_in_a_terminal(served: Served) -> None:
+    async with served.running():
+        spec = {"runtimeClassName": RUNTIME_CLASS_PROCESS, "nodeName": NODE}
+        overrides = json.dumps({"spec": spec})
+        words = ["kubectl", "run", "-it", "a", "--image=gpuyard.io/host-process", "--restart=Never"]
+        words += [f"--overrides={overrides}", "--command", "--", "sh", "-i"]
+        assert await asyncio.to_thread(_type, words, served) == 9
 
 
 async def test_port_forward(served: Served) -> None:

@@ -106,6 +106,7 @@ async def start_container(
         limits=limits_of(container),
         image=_image_run(pod["spec"], container, image, environment) if image else None,
         held=context.devices.lock_descriptors(allocation),
+        **_input(container),
     )
     return await context.runtimes.start(folder.attempt(container["name"], attempt), spec)
 
@@ -124,6 +125,12 @@ async def _volumes(
         if mount.host_path.parent == folder.volumes:
             await asyncio.to_thread(folder.make_volume, mount.host_path.name)
     return volumes
+
+
+def _input(container: Mapping[str, Any]) -> dict[str, bool]:
+    """What can be typed into it, as `ContainerSpec` takes it."""
+    names = {"stdin": "stdin", "stdin_once": "stdinOnce", "tty": "tty"}
+    return {field: bool(container.get(name)) for field, name in names.items()}
 
 
 def _devices(allocation: ContainerAllocation, edits: CdiEdits) -> list[HostDevice]:

@@ -13,12 +13,13 @@ from gpuyard import errors
 from gpuyard.kube.objects import Manifest, uid_of
 from gpuyard.kube.pods import container_statuses
 from gpuyard.local.kubelet.pod_folders import PodFolder, pod_folders
-from gpuyard.local.objects.pod_streams import ContainerStreams, StreamOptions
+from gpuyard.local.objects.pod_streams import AttachedInput, ContainerStreams, StreamOptions
 from gpuyard.local.runtime import journal as journals
 from gpuyard.local.runtime import procfs
 from gpuyard.local.runtime.exec_process import ExecProcess
 from gpuyard.local.runtime.members import patiently, send
 from gpuyard.local.runtime.runtimes import Runtimes
+from gpuyard.local.runtime.standard_input.container_input import ContainerInput
 from gpuyard.local.runtime.values import ENV_EXEC
 
 _LOOPBACK = ("127.0.0.1", "::1")
@@ -80,9 +81,17 @@ class KubeletStreams:
             note=folder / f"{_NOTE}{own}",
         )
 
-    def require_running(self, pod: Manifest, container: str) -> None:
-        """See `PodStreams.require_running`."""
-        self._running(pod, container)
+    async def attach(self, pod: Manifest, container: str, options: StreamOptions) -> AttachedInput:
+        """See `PodStreams.attach`."""
+        folder, _ = self._running(pod, container)
+        made = _made(pod, container)
+        stdin, tty = options.stdin and bool(made.get("stdin")), bool(made.get("tty"))
+        # Who only looks on mustn't take an input that is for one client.
+        return (
+            await ContainerInput.open(folder, stdin=stdin)
+            if stdin or tty
+            else ContainerInput(None, stdin=False)
+        )
 
     async def connect(self, pod: Manifest, port: int) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
         """See `PodStreams.connect`. Pods share the network of the machine."""
@@ -124,6 +133,13 @@ def _with_marks(marks: set[str]) -> set[int]:
 
 def _named(pod: Manifest, container: str) -> str:
     return f'container "{container}" in pod "{pod["metadata"]["name"]}"'
+
+
+def _made(pod: Manifest, container: str) -> Manifest:
+    spec = pod["spec"]
+    return next(
+        c for c in (*spec["containers"], *(spec.get("initContainers") or ())) if c["name"] == container
+    )
 
 
 def _state(pod: Manifest, container: str) -> Manifest:

@@ -23,6 +23,7 @@ class PodLogOptions:
         timestamps: each line with its time before it, or in frames each piece with that of its bytes.
         previous: of the container's run before this one.
         in_frames: each piece as `client.log_place.frame` makes it, so that a gap shows.
+        promptly: somebody types, and waits for each answer.
     """
 
     follow: bool = False
@@ -33,6 +34,7 @@ class PodLogOptions:
     timestamps: bool = False
     previous: bool = False
     in_frames: bool = False
+    promptly: bool = False
 
 
 @dataclass(frozen=True)

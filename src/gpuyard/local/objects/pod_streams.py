@@ -24,16 +24,14 @@ class StreamOptions:
     tty: bool = False
 
 
-class ContainerStreams(Protocol):
-    """Open streams of one program in a container. Descriptors don't block, and are closed with it.
+class ProgramInput(Protocol):
+    """What is given to a program. The descriptor doesn't block.
 
     Attributes:
         stdin: where input is written; None where none is taken.
-        outputs: the descriptors to read by what they are of: 1 for stdout, also of a terminal, 2 for stderr.
     """
 
     stdin: int | None
-    outputs: dict[int, int]
 
     def close_stdin(self) -> None:
         """There is no more input."""
@@ -42,6 +40,24 @@ class ContainerStreams(Protocol):
     def resize(self, width: int, height: int) -> None:
         """The terminal has this many columns and rows now."""
         ...
+
+
+class AttachedInput(ProgramInput, Protocol):
+    """Input of a container's own command, from one of those who attached."""
+
+    def close(self) -> None:
+        """The client has left. The command goes on, with an end of its input where that is to be so."""
+        ...
+
+
+class ContainerStreams(ProgramInput, Protocol):
+    """Open streams of one program in a container. Descriptors don't block, and are closed with it.
+
+    Attributes:
+        outputs: the descriptors to read by what they are of: 1 for stdout, also of a terminal, 2 for stderr.
+    """
+
+    outputs: dict[int, int]
 
     async def wait(self) -> int | None:
         """Waits for the end of the program; its exit code, None where that isn't the client's."""
@@ -69,11 +85,11 @@ class PodStreams(Protocol):
         """
         ...
 
-    def require_running(self, pod: Manifest, container: str) -> None:
-        """Refuses containers in which nothing runs.
+    async def attach(self, pod: Manifest, container: str, options: StreamOptions) -> AttachedInput:
+        """Connects to a container's own command; what it prints is in its log.
 
         Raises:
-            BadRequest: worded for the user.
+            BadRequest: the container doesn't run; worded for the user.
         """
         ...
 

@@ -161,7 +161,8 @@ class Container:
             log.warning("%s", error)
         self._cgroups.remove(self.name)
         remove_tree(self.folder / journals.TMP)
-        (self.folder / journals.ENTRY).unlink(missing_ok=True)
+        for name in (journals.ENTRY, journals.STDIN):
+            (self.folder / name).unlink(missing_ok=True)
 
     async def stop(self, grace_s: float, by: signal.Signals = signal.SIGTERM) -> None:
         """The signal `by` to the command; SIGKILL to all of the container when it hasn't ended in time.

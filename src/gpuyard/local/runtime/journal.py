@@ -39,6 +39,7 @@ JOURNAL = "journal"
 LOG = "log"
 TMP = "tmp"
 ENTRY = "entry.json"
+STDIN = "stdin"
 
 #: PID_MAX_LIMIT of Linux.
 _MAX_PID = 1 << 22

@@ -7,7 +7,7 @@ import errno
 import os
 import re
 import subprocess
-from collections.abc import Callable, Coroutine, Mapping, Sequence
+from collections.abc import Callable, Coroutine, Mapping
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
@@ -18,6 +18,7 @@ from gpuyard.local.runtime import journal as journals
 from gpuyard.local.runtime import procfs
 from gpuyard.local.runtime.log_copier import KEEP_BYTES, start_copier
 from gpuyard.local.runtime.removal import remove_tree
+from gpuyard.local.runtime.standard_input.container_input import open_input, open_terminal
 from gpuyard.local.runtime.values import ContainerSpec, Exit, ExitReason
 
 _SHELL_NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
@@ -28,17 +29,21 @@ class Descriptors:
     """What the first process of a start inherits.
 
     Attributes:
-        journal: becomes its descriptor 0, see `process.shell`.
-        output: a pipe to the log.
+        journal: becomes its descriptor 2, see `process.shell`.
+        output: a pipe to the log, or a terminal.
+        stdin: a pipe; None for a terminal or nothing.
     """
 
     journal: int
     output: int
+    stdin: int | None = None
 
     def close(self) -> None:
         """Closes them here, which also unlocks the journal unless the process lives."""
         os.close(self.journal)
         os.close(self.output)
+        if self.stdin is not None:
+            os.close(self.stdin)
 
 
 @dataclass(frozen=True)
@@ -56,24 +61,23 @@ class Starts:
     log_keep_bytes: int = KEEP_BYTES
 
     async def open(
-        self, folder: Path, name: str, isolation: str, started_at: datetime, held: Sequence[int] = ()
+        self, folder: Path, spec: ContainerSpec, isolation: str, started_at: datetime
     ) -> Descriptors:
-        """Makes the folder with its journal and its log; the descriptors are the caller's.
+        """Makes the folder with its journal, its log and its input; the descriptors are the caller's.
 
         Args:
             folder: of the start.
-            name: of the start.
+            spec: what will be started.
             isolation: as the journal has it.
             started_at: as the journal has it.
-            held: see `start_copier`.
 
         Raises:
             ProcessError: they can't be made.
         """
-        return await _to_the_end(asyncio.to_thread(self._prepare, folder, name, isolation, started_at, held))
+        return await _to_the_end(asyncio.to_thread(self._prepare, folder, spec, isolation, started_at))
 
     def _prepare(
-        self, folder: Path, name: str, isolation: str, started_at: datetime, held: Sequence[int]
+        self, folder: Path, spec: ContainerSpec, isolation: str, started_at: datetime
     ) -> Descriptors:
         try:
             folder.mkdir(mode=0o700, parents=True, exist_ok=True)
@@ -82,15 +86,28 @@ class Starts:
         journal = journals.create(
             folder / journals.JOURNAL,
             boot_id=self.boot_id,
-            name=name,
+            name=spec.name,
             isolation=isolation,
             started_at=started_at,
         )
         try:
-            return Descriptors(journal, start_copier(folder / journals.LOG, self.log_keep_bytes, held))
+            output, stdin = self._open_streams(folder, spec)
         except OSError as error:
             os.close(journal)
             raise _not_started(folder, error) from error
+        return Descriptors(journal, output, stdin)
+
+    def _open_streams(self, folder: Path, spec: ContainerSpec) -> tuple[int, int | None]:
+        output = start_copier(folder / journals.LOG, self.log_keep_bytes, spec.held)
+        try:
+            if spec.tty:
+                terminal = open_terminal(folder, output)
+                os.close(output)
+                return terminal, None
+            return output, open_input(folder, once=spec.stdin_once) if spec.stdin else None
+        except OSError:
+            os.close(output)
+            raise
 
     def launch(self, folder: Path, descriptors: Descriptors, spawn: Callable[[], int]) -> int:
         """The pid that `spawn` gives. Closes the descriptors, and notes in the journal when the start failed.
@@ -215,9 +232,9 @@ def popen(
             argv,
             env=env,
             cwd=cwd,
-            stdin=descriptors.journal,
+            stdin=subprocess.DEVNULL if descriptors.stdin is None else descriptors.stdin,
             stdout=descriptors.output,
-            stderr=descriptors.output,
+            stderr=descriptors.journal,
             pass_fds=() if keep is None else (keep,),
             start_new_session=True,
             umask=0o022,

@@ -97,6 +97,9 @@ class ContainerSpec:
         image: None for a process of the host.
         held: descriptors that something keeps open for as long as the container lives, whatever becomes of
             this process: see `start_copier`.
+        stdin: whoever attaches gives its input; without, it is /dev/null.
+        stdin_once: the input ends when the first one who attached has left; a terminal's never does.
+        tty: it has a terminal.
     """
 
     name: str
@@ -109,6 +112,9 @@ class ContainerSpec:
     limits: Limits = field(default_factory=Limits)
     image: ImageRun | None = None
     held: Sequence[int] = ()
+    stdin: bool = False
+    stdin_once: bool = False
+    tty: bool = False
 
 
 class ExitReason(StrEnum):

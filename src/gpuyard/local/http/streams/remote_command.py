@@ -24,7 +24,7 @@ import orjson
 from gpuyard import errors
 from gpuyard.kube.status import status_of
 from gpuyard.local.http.streams.websocket import HEAD_ROOM, ServedWebSocket
-from gpuyard.local.objects.pod_streams import ContainerStreams
+from gpuyard.local.objects.pod_streams import ContainerStreams, ProgramInput
 
 SUBPROTOCOLS = ("v5.channel.k8s.io", "v4.channel.k8s.io")
 _STDIN, _STDOUT, _ERROR, _RESIZE, _CLOSE = 0, 1, 3, 4, 255
@@ -76,30 +76,30 @@ async def serve(socket: ServedWebSocket, streams: ContainerStreams, *, tty: bool
     await socket.close()
 
 
-async def follow(socket: ServedWebSocket, pieces: AsyncGenerator[bytes, None]) -> None:
-    """Sends what a container prints, to its end or the client's. It takes no input."""
+async def follow(socket: ServedWebSocket, pieces: AsyncGenerator[bytes, None], command: ProgramInput) -> None:
+    """Sends what a container prints, and gives it what the client writes, to its end or the client's."""
 
     async def send() -> None:
         async for piece in pieces:
             await socket.send(_STDOUT, piece)
 
-    async def pass_over() -> None:
-        while await socket.receive() is not None:
-            pass
-
+    given = _Input(command)
     sending = asyncio.create_task(send(), name="attach-output")
-    receiving = asyncio.create_task(pass_over(), name="attach-messages")
+    receiving = asyncio.create_task(_take(socket, command, given), name="attach-messages")
+    writing = asyncio.create_task(given.write(), name="attach-input")
     gone = asyncio.create_task(socket.gone.wait(), name="attach-client")
     try:
         await socket.send(_STDOUT, b"")
         await asyncio.wait((sending, gone), return_when=asyncio.FIRST_COMPLETED)
     finally:
-        for task in (sending, receiving, gone):
+        tasks = (sending, receiving, writing, gone)
+        for task in tasks:
             task.cancel()
-        result, *_ = await asyncio.gather(sending, receiving, gone, return_exceptions=True)
+        results = await asyncio.gather(*tasks, return_exceptions=True)
         await pieces.aclose()
-    if isinstance(result, Exception):
-        raise result
+    for result in results:
+        if isinstance(result, Exception):
+            raise result
     if not socket.gone.is_set():
         await socket.send(_ERROR, orjson.dumps(status_of_end(None)))
     await socket.close()
@@ -189,7 +189,7 @@ def _enlarge(pipe: int) -> None:
         fcntl.fcntl(pipe, fcntl.F_SETPIPE_SZ, _BIG_PIPE_BYTES)
 
 
-async def _take(socket: ServedWebSocket, streams: ContainerStreams, given: _Input) -> None:
+async def _take(socket: ServedWebSocket, streams: ProgramInput, given: _Input) -> None:
     """Does what the client's messages say. Those that Kubernetes ignores are ignored."""
     while (message := await socket.receive()) is not None:
         if not message:
@@ -217,7 +217,7 @@ def _parse_size(data: bytes) -> tuple[int, int] | None:
 class _Input:
     """What the client has written and the program hasn't taken yet. None is its end."""
 
-    def __init__(self, streams: ContainerStreams) -> None:
+    def __init__(self, streams: ProgramInput) -> None:
         self._streams = streams
         self._waiting: deque[bytes | None] = deque()
         self._bytes = 0

@@ -53,15 +53,19 @@ def open_attach(
     Raises:
         BadRequest: the request asks for nothing that can be done.
     """
-    _options(request)
+    options = _options(request)
     handshake = check_handshake(request, remote_command.SUBPROTOCOLS)
 
     async def run(scope: Scope) -> None:
         async with ServedWebSocket.accept(scope, handshake) as socket:
             try:
-                streams.require_running(pod, container)
-                log = await logs.open_log(pod, container, PodLogOptions(follow=True, tail_lines=0))
-                await remote_command.follow(socket, log.pieces)
+                given = await streams.attach(pod, container, options)
+                try:
+                    wanted = PodLogOptions(follow=True, tail_lines=0, promptly=given.stdin is not None)
+                    log = await logs.open_log(pod, container, wanted)
+                    await remote_command.follow(socket, log.pieces, given)
+                finally:
+                    given.close()
             except errors.GpuyardError as error:
                 await remote_command.refuse(socket, error)
 

@@ -152,7 +152,7 @@ class KubeletLogs:
                 if over or left == 0:
                     return
                 await asyncio.sleep(pause_s)
-                pause_s = min(pause_s * 2, _POLL_MAX_S)
+                pause_s = min(pause_s * 2, _POLL_S if options.promptly else _POLL_MAX_S)
         finally:
             os.close(descriptor)
 

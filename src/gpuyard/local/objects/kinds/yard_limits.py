@@ -48,9 +48,11 @@ _CONTAINER_FIELDS = {
     "restartPolicy": "this yard has no restart policy of single containers",
     "restartPolicyRules": "this yard has no restart policy of single containers",
     "volumeDevices": "this yard has no block volumes",
-    "stdin": "this yard attaches no standard input",
-    "stdinOnce": "this yard attaches no standard input",
-    "tty": "this yard attaches no terminals",
+}
+#: The same of containers with an image.
+_IMAGE_FIELDS = {
+    "stdin": "this yard gives standard input to processes of the host only, not to images",
+    "tty": "this yard gives terminals to processes of the host only, not to images",
 }
 #: Types of host paths that are folders; without a type it is what is there.
 HOST_FOLDERS = ("", "Directory", "DirectoryOrCreate")
@@ -73,7 +75,8 @@ def yard_limits(path: str, spec: Mapping[str, Any]) -> list[FieldError]:
         found += _volume_limits(f"{path}.volumes[{index}]", volume)
     for field in ("containers", "initContainers"):
         for index, container in enumerate(spec.get(field) or ()):
-            found += _container_limits(f"{path}.{field}[{index}]", container)
+            fields = _CONTAINER_FIELDS if spec.get("runtimeClassName") else _CONTAINER_FIELDS | _IMAGE_FIELDS
+            found += _container_limits(f"{path}.{field}[{index}]", container, fields)
     return found
 
 
@@ -166,11 +169,9 @@ def _volume_limits(path: str, volume: Mapping[str, Any]) -> list[FieldError]:
     return found
 
 
-def _container_limits(path: str, container: Mapping[str, Any]) -> list[FieldError]:
+def _container_limits(path: str, container: Mapping[str, Any], fields: Mapping[str, str]) -> list[FieldError]:
     found: list[FieldError] = []
-    found += [
-        forbidden(f"{path}.{name}", why) for name, why in _CONTAINER_FIELDS.items() if container.get(name)
-    ]
+    found += [forbidden(f"{path}.{name}", why) for name, why in fields.items() if container.get(name)]
     for index, port in enumerate(container.get("ports") or ()):
         if port.get("hostPort"):
             detail = "a process listens on the host itself; leave it out"

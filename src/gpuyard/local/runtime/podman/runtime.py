@@ -40,7 +40,7 @@ from gpuyard.local.runtime.values import ENV_EXEC, ContainerSpec, Exit, ExitReas
 # The journal comes and is kept from podman as in `shell`: its lock must end with this shell, not with conmon.
 # One write says all: conmon's line of /proc/PID/stat, or our own when conmon has ended by now, as we do too.
 _SCRIPT = r"""
-exec 3>&0 </dev/null
+exec 3>&2 2>&1
 conmon_file=$1; init_file=$2; shift 2
 "$@" 3>&- || exit
 read -r conmon <"$conmon_file"
@@ -78,7 +78,7 @@ class PodmanRuntime:
     async def start(self, folder: Path, spec: ContainerSpec) -> Container:
         """See `Runtime.start`."""
         await self.host.ready()
-        opened = await self._starts.open(folder, spec.name, PODMAN, self._starts.clock(), spec.held)
+        opened = await self._starts.open(folder, spec, PODMAN, self._starts.clock())
         pid = self._starts.launch(folder, opened, lambda: self._spawn(folder, spec, opened))
         # When this is cancelled the shell goes on, and what it starts is there to be adopted.
         code = await exit_code(pid)

@@ -20,12 +20,14 @@ from gpuyard.local.runtime.process.entering import entry_of, keep_entry
 from gpuyard.local.runtime.process.programs import check_working_dir, find_program
 from gpuyard.local.runtime.process.sandbox import BUBBLEWRAP, Isolation, bubblewrap_args, check_word_count
 from gpuyard.local.runtime.process.session import Session
-from gpuyard.local.runtime.process.shell import JOURNAL_FD, shell_argv
+from gpuyard.local.runtime.process.shell import JOURNAL_FD, in_session, shell_argv
 from gpuyard.local.runtime.runtime import Applied
 from gpuyard.local.runtime.spawn import Descriptors, Starts, check_text, pidfd_of, popen
 from gpuyard.local.runtime.values import ENV_CONTAINER, ContainerSpec
 
 _SETUP_POLL_S = 0.005
+#: What containers with a terminal have, as in Kubernetes.
+_TERMINAL = {"TERM": "xterm"}
 #: Bubblewrap always sets no_new_privs.
 _SECURITY = {BUBBLEWRAP: frozenset(("allowPrivilegeEscalation",))}
 
@@ -49,9 +51,7 @@ class ProcessRuntime:
     async def start(self, folder: Path, spec: ContainerSpec) -> Container:
         """See `Runtime.start`."""
         begun = Journal(name=spec.name, started_at=self._starts.clock())
-        opened = await self._starts.open(
-            folder, begun.name, self.isolation.level, begun.started_at, spec.held
-        )
+        opened = await self._starts.open(folder, spec, self.isolation.level, begun.started_at)
         try:
             pid = self._starts.launch(folder, opened, lambda: self._spawn(folder, spec, opened))
         except errors.StartError:
@@ -96,7 +96,7 @@ class ProcessRuntime:
         working_dir = check_working_dir(spec.working_dir)
         program = find_program(spec.argv[0], spec.env, working_dir)
         command = [program, *spec.argv[1:]]
-        env = {**spec.env, ENV_CONTAINER: spec.name}
+        env = {**(_TERMINAL if spec.tty else {}), **spec.env, ENV_CONTAINER: spec.name}
         keep_entry(folder, env, spec.working_dir)
         try:
             groups = self.cgroups.create(spec.name, spec.limits)
@@ -105,10 +105,12 @@ class ProcessRuntime:
                 f"the kernel refuses the limits of CPU and memory: {error.strerror}"
             ) from error
         if not isolated:
-            return popen(shell_argv(groups, command, stay=True), env, opened, working_dir)
+            return popen(shell_argv(groups, command, stay=True, tty=spec.tty), env, opened, working_dir)
         tmp = folder / journals.TMP
         tmp.mkdir(mode=0o700)
         tmp.chmod(0o1777)
+        if spec.tty:
+            command = in_session(command)
         setup = bubblewrap_args(replace(spec, env=env), tmp)
         check_word_count(setup, command)
         args = os.memfd_create("bwrap-args", os.MFD_CLOEXEC)
@@ -119,7 +121,7 @@ class ProcessRuntime:
                     file.write(os.fsencode(arg) + b"\0")
             os.lseek(args, 0, os.SEEK_SET)
             bwrap = [self.isolation.program, "--args", str(args), "--json-status-fd", str(JOURNAL_FD), "--"]
-            argv = shell_argv(groups, [*bwrap, *command], stay=False)
+            argv = shell_argv(groups, [*bwrap, *command], stay=False, tty=spec.tty)
             return popen(argv, {}, opened, Path("/"), keep=args)
         finally:
             os.close(args)

@@ -243,3 +243,29 @@ async def test_what_goes_on_printing_does_not_keep_the_end_back(tty: bool) -> No
             printing.kill()
     assert read < 3 << 20
     client.send.assert_awaited_with(3, b'{"metadata":{},"status":"Success"}')
+
+
+async def test_who_attaches_to_a_terminal_types_into_it_and_sees_it(served: Served) -> None:
+    async with served.running():
+        await served.up("a", "sh", "-c", "echo up; exec sh -i", main={"stdin": True, "tty": True})
+        for _ in range(2):  # the terminal stays when a client leaves
+            async with served.connect("a/attach", stdin="true", stdout="true", tty="true") as socket:
+                await socket.send(b'\4{"Width":99,"Height":33}')
+                await socket.send(b"\0stty size; echo en''d\n")
+                assert b"33 99\r\n" in (await until_said(socket, b"end\r\n")).channels[1]
+        async with served.connect("a/attach", stdin="true", stdout="true", tty="true") as socket:
+            await socket.send(b"\0exit 3\n")
+            assert (await rest_of(socket)).exit_code == 0
+        (status,) = (await served.host.finished("a"))["status"]["containerStatuses"]
+        assert status["state"]["terminated"]["exitCode"] == 3
+
+
+async def test_an_input_for_one_is_left_to_the_one_who_writes(served: Served) -> None:
+    async with served.running():
+        await served.up("a", "sh", "-c", "echo up; exec cat", main={"stdin": True, "stdinOnce": True})
+        async with served.connect("a/attach", stdout="true") as looking:
+            async with served.connect("a/attach", stdin="true", stdout="true") as socket:
+                await socket.send(b"\0a word\n")
+                await until_said(socket, b"a word\n")
+            assert b"a word\n" in (await rest_of(looking)).channels[1]
+        await served.host.finished("a")

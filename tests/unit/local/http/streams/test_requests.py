@@ -12,6 +12,7 @@ from gpuyard import errors
 from gpuyard.local.http.app import ApiApp
 from gpuyard.local.objects.pod_logs import Log
 from gpuyard.local.objects.verbs import ObjectApi
+from gpuyard.local.runtime.standard_input.container_input import ContainerInput
 from tests.unit.local.conftest import serving
 from tests.unit.local.http.test_app import PODS, pod
 
@@ -30,8 +31,8 @@ class _Failing:
     async def connect(self, *asked: object) -> Any:
         raise self._fault
 
-    def require_running(self, *asked: object) -> None:
-        pass
+    async def attach(self, *asked: object) -> ContainerInput:
+        return ContainerInput(None, stdin=False)
 
     async def open_log(self, *asked: object) -> Log:
         if not self._is_late:

@@ -240,7 +240,6 @@ _REFUSED: list[tuple[str, Any, str]] = [
     (f"{_C}.lifecycle", {"preStop": {"sleep": {"seconds": 1}}}, "spec.containers[0].lifecycle"),
     (f"{_C}.ports.-", {"containerPort": 80, "hostPort": 80}, "spec.containers[0].ports[0].hostPort"),
     (f"{_C}.volumeDevices", [{"name": "d", "devicePath": "/d"}], "spec.containers[0].volumeDevices"),
-    (f"{_C}.tty", True, "spec.containers[0].tty"),
     ("spec.initContainers.-", {"name": "i", "image": "gpuyard.io/host-process", "restartPolicy": "Always"},
      "spec.initContainers[0].restartPolicy"),
     ("spec.affinity.podAntiAffinity.requiredDuringSchedulingIgnoredDuringExecution", [{"topologyKey": "z"}],
@@ -249,6 +248,15 @@ _REFUSED: list[tuple[str, Any, str]] = [
      [{"maxSkew": 1, "topologyKey": "z", "whenUnsatisfiable": "DoNotSchedule"}],
      "spec.topologySpreadConstraints[0]"),
 ]  # fmt: skip
+
+
+@pytest.mark.parametrize("field", ["stdin", "tty"])
+def test_input_and_a_terminal_are_for_processes_of_the_host(pod: Manifest, field: str) -> None:
+    path = f"{_C}.{field}"
+    assert not create(POD, _at(pod, path, True))[1]
+    del pod["spec"]["runtimeClassName"]
+    pod["spec"]["containers"][0]["image"] = "busybox"
+    assert f"spec.containers[0].{field}" in [e.path for e in create(POD, _at(pod, path, True))[1]]
 
 
 @pytest.mark.parametrize(("path", "value", "where"), _REFUSED)

@@ -24,7 +24,14 @@ async def test_a_shell_in_the_journal_has_no_child_but_the_command(stay: bool) -
         pass
     os.set_blocking(journal, True)
     argv = shell_argv([], ["/bin/echo", "the command"], stay=stay)
-    shell = subprocess.Popen(argv, stdin=journal, stdout=subprocess.PIPE, text=True, env={"line": "kept"})
+    shell = subprocess.Popen(
+        argv,
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.PIPE,
+        stderr=journal,
+        text=True,
+        env={"line": "kept"},
+    )
     os.close(journal)
 
     def waits_for_the_journal() -> bool:
