@@ -10,6 +10,7 @@ from gpuyard import errors
 from gpuyard.cli.call import call
 from gpuyard.cli.output.notices import print_notice
 from gpuyard.cli.output.results import print_json
+from gpuyard.runs.submitting.gathering import with_gathering
 from gpuyard.runs.submitting.submit import (
     fit_to_nodes,
     with_gpus_as_offered,
@@ -17,6 +18,7 @@ from gpuyard.runs.submitting.submit import (
     with_priority_class,
 )
 from gpuyard.runs.target import Target
+from gpuyard.workloads.gang import is_gang
 from gpuyard.workloads.render import render
 from gpuyard.workloads.resolved_run import ResolvedRun
 from gpuyard.workloads.yaml_text import to_yaml
@@ -65,13 +67,14 @@ def print_dry_run(
 
 
 def _decided_there(run: ResolvedRun, context: str | None, namespace: str | None) -> ResolvedRun:
-    """The run with its PriorityClass as it is called there, and GPUs as they are offered; with gpuyard's
-    own PriorityClass and NVIDIA's GPUs where nobody answers."""
-    if run.spec.priority is None and not run.spec.gpus.count:
+    """The run with its PriorityClass as it is called there, GPUs as they are offered and what starts several
+    pods together; with gpuyard's own PriorityClass, NVIDIA's GPUs and its launcher where nobody answers."""
+    if run.spec.priority is None and not run.spec.gpus.count and not is_gang(run.spec):
         return run
 
     async def work(target: Target) -> ResolvedRun:
-        return await with_gpus_as_offered(target, await with_priority_class(target, run), print_notice)
+        decided = await with_gpus_as_offered(target, await with_priority_class(target, run), print_notice)
+        return await with_gathering(target, decided, print_notice)
 
     try:
         return call(work, context=context, namespace=namespace)

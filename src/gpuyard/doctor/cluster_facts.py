@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import TypeAlias, TypeVar
 
 from gpuyard import errors
+from gpuyard.client.access_review import may
 from gpuyard.client.connection.kubeconfig import Connection, kubeconfig_files, load_connection
 from gpuyard.client.rest import RestApi
 from gpuyard.client.server_version import cluster_version
@@ -18,7 +19,6 @@ from gpuyard.doctor.progress import Progress
 from gpuyard.doctor.registry import RegistryFact, look_at_registry
 from gpuyard.kube.conditions import condition_is_true
 from gpuyard.kube.objects import (
-    ACCESS_REVIEWS,
     DAEMON_SETS,
     EVENTS,
     LIMIT_RANGES,
@@ -230,16 +230,7 @@ async def _who(api: RestApi) -> str:
 
 
 async def _may(api: RestApi, action: Action) -> bool:
-    resource, _, subresource = action.resource.partition("/")
-    attributes = {
-        "verb": action.verb,
-        "group": action.group,
-        "resource": resource,
-        "subresource": subresource,
-        "namespace": action.namespace,
-    }
-    review = {"metadata": {}, **_typed(ACCESS_REVIEWS), "spec": {"resourceAttributes": attributes}}
-    return bool((await api.create(ACCESS_REVIEWS, review)).get("status", {}).get("allowed"))
+    return await may(api, action.verb, action.group, action.resource, action.namespace)
 
 
 def _typed(resource: Resource) -> dict[str, str]:

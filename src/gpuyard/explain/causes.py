@@ -52,6 +52,7 @@ class Cause(StrEnum):
     NO_RESOURCE = "no_resource"
     CLAIM_UNMET = "claim_unmet"
     VOLUME_COUNT = "volume_count"
+    POD_GROUP = "pod_group"
     SCHEDULER = "scheduler"
 
     # volumes

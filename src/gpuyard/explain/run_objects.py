@@ -42,6 +42,7 @@ class RunObjects:
         claims: PersistentVolumeClaims of the namespace.
         volumes, classes: PersistentVolumes and StorageClasses.
         workloads: what Kueue made for a Job that waits in one of its queues.
+        pod_group: by which the scheduler starts the run's pods together; None where it starts each by itself.
         resource_claims, claim_templates: of the namespace, for a pod that names one and has no node.
         nodes: every node, for a run that waits for one.
         has_kueue: whether the server serves Kueue's objects; only known of a Job that waits for it.
@@ -65,6 +66,7 @@ class RunObjects:
     volumes: Sequence[Manifest] = ()
     classes: Sequence[Manifest] = ()
     workloads: Sequence[Manifest] = ()
+    pod_group: Manifest | None = None
     resource_claims: Sequence[Manifest] = ()
     claim_templates: Sequence[Manifest] = ()
     nodes: Sequence[Manifest] = ()

@@ -120,6 +120,8 @@ WORKLOADS = tuple(
 LOCAL_QUEUES = tuple(
     Resource("kueue.x-k8s.io", version, "LocalQueue", "localqueues") for version in ("v1beta2", "v1beta1")
 )
+#: Kubernetes 1.37 serves it where an administrator has switched it on.
+POD_GROUPS = Resource("scheduling.k8s.io", "v1beta1", "PodGroup", "podgroups")
 RESOURCE_CLAIMS = Resource("resource.k8s.io", "v1", "ResourceClaim", "resourceclaims")
 RESOURCE_CLAIM_TEMPLATES = Resource(
     "resource.k8s.io", "v1", "ResourceClaimTemplate", "resourceclaimtemplates"

@@ -77,6 +77,8 @@ def _viewer() -> list[dict[str, Any]]:
         _rule(["resource.k8s.io"], ["resourceclaims", "resourceclaimtemplates"], _READ),
         # Where Kueue is: why it doesn't admit a run, and its place in the queue.
         _rule(["kueue.x-k8s.io"], ["workloads", "localqueues"], _READ),
+        # Where the scheduler starts pods together: why it doesn't yet.
+        _rule(["scheduling.k8s.io"], ["podgroups"], _READ),
         _rule(["visibility.kueue.x-k8s.io"], ["localqueues/pendingworkloads"], ["get"]),
     ]
 
@@ -89,6 +91,7 @@ def _submitter() -> list[dict[str, Any]]:
         _rule([""], ["pods"], ["patch"]),
         _rule([""], ["configmaps", "services"], ["create", "patch", "delete"]),
         _rule([""], ["persistentvolumeclaims"], ["create", "delete"]),
+        _rule(["scheduling.k8s.io"], ["podgroups"], ["create", "patch", "delete"]),
         # Who may run a program may look into one; WebSockets need `get`, and from 1.35 on `create`, too.
         _rule([""], ["pods/exec", "pods/attach", "pods/portforward"], ["get", "create"]),
         # What waits in a queue of Kueue is stopped there.

@@ -11,7 +11,7 @@ import zlib
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from gpuyard.kube.objects import Manifest
+from gpuyard.kube.objects import POD_GROUPS, Manifest
 from gpuyard.kube.wellknown import (
     ANNOTATION_COMPLETION_INDEX,
     ANNOTATION_GANG_SIZE,
@@ -82,6 +82,21 @@ def service(name: str, namespace: str) -> Manifest:
             "publishNotReadyAddresses": True,
             "selector": {LABEL_RUN: name},
         },
+    }
+
+
+def pod_group(name: str, namespace: str, spec: RunSpec) -> Manifest:
+    """By which a cluster's scheduler starts the pods together or not at all, where it does such things.
+
+    It takes no pods of another priority than their group's.
+    Source: kubernetes `pkg/scheduler/schedule_one_podgroup.go` (v1.37.2).
+    """
+    priority = {"priorityClassName": spec.priority} if spec.priority else {}
+    return {
+        "apiVersion": POD_GROUPS.api_version,
+        "kind": POD_GROUPS.kind,
+        "metadata": {"name": name, "namespace": namespace, "labels": {LABEL_RUN: name}},
+        "spec": {"schedulingPolicy": {"gang": {"minCount": least_nodes(spec)}}, **priority},
     }
 
 

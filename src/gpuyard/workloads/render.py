@@ -33,6 +33,7 @@ from gpuyard.workloads.gang import (
     is_gang,
     job_annotations,
     job_fields,
+    pod_group,
     service,
     subdomain,
     template_annotations,
@@ -66,12 +67,15 @@ _ENV = {"PYTHONUNBUFFERED": "1"}
 
 def render(run: ResolvedRun) -> list[Manifest]:
     """The objects of a run in the order of creation: claims that it makes, the ConfigMap that its Job mounts,
-    the Service that its pods have their names from and the values of its tasks, if any, and the Job.
+    the Service that its pods have their names from, the PodGroup by which a scheduler starts them together
+    and the values of its tasks, if any, and the Job.
 
     Nothing changes them afterwards: what is to be in them has to be in `run`.
     """
     carried, tasks = _claims(run), _tasks(run)
     named = [service(run.name, run.namespace)] if is_gang(run.spec) else []
+    if run.has_pod_group:
+        named.append(pod_group(run.name, run.namespace, run.spec))
     if tasks:
         named.append(tasks.config_map)
     if run.host:
@@ -153,9 +157,13 @@ def _annotated(spec: RunSpec) -> dict[str, Any]:
     return {"annotations": annotations} if annotations else {}
 
 
-def _named(run: ResolvedRun) -> dict[str, Any]:
-    """Below what the pods of a run have their names; the first part of each the Job's controller sets."""
-    return {"subdomain": subdomain(run.name)} if is_gang(run.spec) else {}
+def _among_others(run: ResolvedRun) -> dict[str, Any]:
+    """Below what the pods of a run have their names, the first part of which the Job's controller sets, and
+    with what they start."""
+    if not is_gang(run.spec):
+        return {}
+    group = {"schedulingGroup": {"podGroupName": run.name}} if run.has_pod_group else {}
+    return {"subdomain": subdomain(run.name), **group}
 
 
 def _host_pod(run: ResolvedRun, tasks: SweepObjects | None, host: HostContext) -> dict[str, Any]:
@@ -183,7 +191,7 @@ def _host_pod(run: ResolvedRun, tasks: SweepObjects | None, host: HostContext) -
         "restartPolicy": "Never",
         **grace.pod_fields(spec),
         "runtimeClassName": RUNTIME_CLASS_PROCESS,
-        **_named(run),
+        **_among_others(run),
         **_placement(spec),
         "containers": [container],
         "volumes": [_shm(spec), *_pod_volumes(spec)],
@@ -221,7 +229,7 @@ def _image_pod(run: ResolvedRun, tasks: SweepObjects | None, started: Launch) ->
         # As process 1 of its own it would not notice signals that it doesn't handle: `stop` would have to
         # wait for the end of the grace period, and nobody would reap what its children leave.
         "shareProcessNamespace": True,
-        **_named(run),
+        **_among_others(run),
         "securityContext": dict(_IMAGE_SECURITY),
         **_placement(spec, run.excluded_nodes),
         **_pull_secrets(spec),

@@ -89,6 +89,7 @@ class ResolvedRun:
         launcher: its files, name and text, for an image that has none; the first is the one that is started.
         excluded_nodes: a node selector requirement that keeps the run off nodes where it wouldn't run.
         is_queued: a queue lets it run, and may take its place away again: it suspends the Job.
+        has_pod_group: the cluster's scheduler starts its pods together or not at all.
         submitted_at: in UTC; None as long as nothing is sent.
     """
 
@@ -102,6 +103,7 @@ class ResolvedRun:
     launcher: Mapping[str, str] = field(default_factory=dict)
     excluded_nodes: Mapping[str, Any] | None = None
     is_queued: bool = False
+    has_pod_group: bool = False
     submitted_at: datetime | None = None
 
     def __post_init__(self) -> None:

@@ -15,6 +15,7 @@ from gpuyard.explain.placement import Blocker, Explanation
 from gpuyard.explain.plans import ChangeSet
 from gpuyard.explain.run_objects import RunObjects
 from gpuyard.explain.steps.devices import SEE_PLUGIN, mend
+from gpuyard.explain.steps.pod_group import find_pod_group, pod_group_line
 from gpuyard.explain.steps.spread import find_spread_label
 from gpuyard.gpus.faults import no_gpus_text, says_health, without_gpus_remedy
 from gpuyard.kube.conditions import find_condition, without_preemption
@@ -107,6 +108,13 @@ def find_nodes(objects: RunObjects, explanation: Explanation | None) -> Finding 
         objects: what else is known.
         explanation: None where the user may not read nodes.
     """
+    finding = find_pod_group(objects) or _find_nodes(objects, explanation)
+    if finding and (line := pod_group_line(objects)):
+        return replace(finding, evidence=(*finding.evidence, line))
+    return finding
+
+
+def _find_nodes(objects: RunObjects, explanation: Explanation | None) -> Finding | None:
     if objects.pod is not None and objects.pod["spec"].get("nodeName"):
         return _lost_node(objects.pod, objects.node)
     said = scheduler_message(objects.pod)

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from gpuyard.explain.run_objects import RunObjects
+from gpuyard.explain.steps.pod_group import pod_group_name
 from gpuyard.kube.nodes import disk_pressure_text
 from gpuyard.kube.objects import (
     CONFIG_MAPS,
@@ -17,6 +18,7 @@ from gpuyard.kube.objects import (
     NODES,
     PERSISTENT_VOLUME_CLAIMS,
     PERSISTENT_VOLUMES,
+    POD_GROUPS,
     PODS,
     PRIORITY_CLASSES,
     RESOURCE_CLAIM_TEMPLATES,
@@ -151,6 +153,7 @@ async def _read_objects(reader: Reader, target: Target, run: Run, pod: Manifest 
     spec = pod["spec"] if pod else run.job["spec"]["template"]["spec"]
     claims = unplaced and any(claims_of(spec, key_of(pod).name if pod else ""))
     devices = unplaced and bool(spec.get("resourceClaims"))
+    group = pod_group_name(spec)
     about = f"involvedObject.uid={uid_of(pod if pod else run.job)}"
     of_claims = "involvedObject.kind=PersistentVolumeClaim"
     (
@@ -167,6 +170,7 @@ async def _read_objects(reader: Reader, target: Target, run: Run, pod: Manifest 
             claim_templates,
         ),
         queue,
+        groups,
     ) = await asyncio.gather(
         asyncio.gather(
             reader.list(EVENTS, namespace, field_selector=about),
@@ -181,6 +185,12 @@ async def _read_objects(reader: Reader, target: Target, run: Run, pod: Manifest 
             reader.list(RESOURCE_CLAIM_TEMPLATES, namespace, wanted=devices),
         ),
         _read_queue(reader, run.job),
+        reader.list(
+            POD_GROUPS,
+            namespace,
+            field_selector=f"metadata.name={group}",
+            wanted=unplaced and bool(group),
+        ),
     )
     return RunObjects(
         job=run.job,
@@ -193,6 +203,7 @@ async def _read_objects(reader: Reader, target: Target, run: Run, pod: Manifest 
         claims=its_claims,
         volumes=volumes,
         classes=classes,
+        pod_group=groups[0] if groups else None,
         resource_claims=resource_claims,
         claim_templates=claim_templates,
         workloads=queue.workloads if queue else (),

@@ -9,7 +9,7 @@ from typing import Any
 
 from gpuyard import errors
 from gpuyard.advice import advice
-from gpuyard.kube.objects import CONFIG_MAPS, JOBS, SERVICES, Manifest, Resource, uid_of
+from gpuyard.kube.objects import CONFIG_MAPS, JOBS, POD_GROUPS, SERVICES, Manifest, Resource, uid_of
 from gpuyard.runs.notices import Notice, NoticeKind, Notify
 from gpuyard.runs.target import Target
 
@@ -19,7 +19,7 @@ _POLL_S = 0.1
 
 async def create_run(target: Target, manifests: Sequence[Manifest], notify: Notify) -> None:
     """Creates a run's Job, and before it what it needs (ConfigMaps that its pods read, the Service that they
-    have their names from), which the Job then owns.
+    have their names from, the PodGroup that they start with), which the Job then owns.
 
     The owner can be named only when it has its uid, so last. Once begun this is carried through: Ctrl-C
     counts when it is done.
@@ -80,7 +80,7 @@ async def _create(target: Target, manifests: Sequence[Manifest], notify: Notify)
 
 
 def _resource(carried: Manifest) -> Resource:
-    return {resource.kind: resource for resource in (CONFIG_MAPS, SERVICES)}[carried["kind"]]
+    return {resource.kind: resource for resource in (CONFIG_MAPS, SERVICES, POD_GROUPS)}[carried["kind"]]
 
 
 async def _create_carried(target: Target, carried: Manifest, job: Manifest) -> None:
@@ -122,7 +122,8 @@ async def _create_carried(target: Target, carried: Manifest, job: Manifest) -> N
 def _is_equal(carried: Manifest, found: Manifest) -> bool:
     if "data" in carried:
         return bool(found.get("data") == carried["data"])
-    return bool((found.get("spec") or {}).get("selector") == carried["spec"]["selector"])
+    spec = found.get("spec") or {}
+    return all(spec.get(name) == value for name, value in carried["spec"].items())
 
 
 async def _settle(target: Target, carried: Manifest, job: Manifest, notify: Notify) -> None:
@@ -183,6 +184,8 @@ def _needs(job: Manifest, carried: Manifest) -> bool:
     pod, name = job["spec"]["template"]["spec"], carried["metadata"]["name"]
     if carried["kind"] == SERVICES.kind:
         return bool(pod.get("subdomain") == name)
+    if carried["kind"] == POD_GROUPS.kind:
+        return bool((pod.get("schedulingGroup") or {}).get("podGroupName") == name)
     volumes: Sequence[Mapping[str, Any]] = pod.get("volumes") or ()
     env = [variable for container in pod["containers"] for variable in container.get("env") or ()]
     if any(_reads(variable, name) for variable in env):

@@ -39,7 +39,7 @@ def tell_gang(
     notify: Notify,
     *,
     least: int,
-    is_yard: bool,
+    all_or_none: bool,
 ) -> None:
     """Says how many of its pods fit now, where not all do, and what becomes of them.
 
@@ -50,7 +50,7 @@ def tell_gang(
         start_within: how long pods of a cluster wait for the others, in words.
         notify: hears of it.
         least: with how many it starts.
-        is_yard: whether the scheduler places all or none.
+        all_or_none: whether none is placed before all (or `least`) fit.
     """
     places = place_copies(request, count, snapshot)
     if len(places) == count:
@@ -70,7 +70,7 @@ def tell_gang(
     waits = f"; the others wait for {', '.join(names[:_MAX_NAMED])}{more}" if names else ""
     if len(places) >= least:
         then = ". It starts with those, and the others join when they fit"
-    elif is_yard or not places:
+    elif all_or_none or not places:
         then = ". None starts without the others"
     else:
         then = f". Those that start wait {start_within} for the others, then give their place back"

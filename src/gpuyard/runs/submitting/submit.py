@@ -23,6 +23,7 @@ from gpuyard.kube.objects import (
 )
 from gpuyard.runs.notices import Notice, NoticeKind, Notify
 from gpuyard.runs.submitting.creation import create_run
+from gpuyard.runs.submitting.gathering import with_gathering
 from gpuyard.runs.target import Target
 from gpuyard.scheduling.fit import Filter, fit
 from gpuyard.scheduling.requests import PodRequest
@@ -134,13 +135,13 @@ async def fit_to_nodes(
     # Asked of the nodes is what would be sent if all of them were fit.
     job = render(run)[-1]
     if not refuse and not wants_check(job["spec"]["template"]["spec"]):
-        return dataclasses.replace(run, is_queued=await _is_queued(target))
+        return await with_gathering(target, run, notify)
     # A yard may have the image in podman's own storage.
     believe = refuse and not target.is_yard
-    nodes, images, is_queued = await asyncio.gather(
+    run, nodes, images = await asyncio.gather(
+        with_gathering(target, run, notify),
         _visible(target, NODES),
         read_run_image(job, environ, notify, read_as=read_as, refuse=believe),
-        _is_queued(target),
     )
     run = _as_offered(run, nodes, notify)
     job = render(run)[-1]
@@ -151,7 +152,6 @@ async def fit_to_nodes(
         run,
         entrypoint=run.entrypoint or image.entrypoint,
         excluded_nodes=image.excluded_nodes,
-        is_queued=is_queued,
     )
 
 
@@ -184,14 +184,6 @@ def _is_selected(request: PodRequest, node: Manifest) -> bool:
     return not filters & {Filter.SELECTOR, Filter.MODEL}
 
 
-async def _is_queued(target: Target) -> bool:
-    if target.is_yard:
-        return False
-    from gpuyard.runs.kueue import joins_queue
-
-    return await joins_queue(target)
-
-
 async def _refuse_misfit(
     target: Target, run: ResolvedRun, job: Manifest, nodes: Sequence[Manifest] | None, notify: Notify
 ) -> None:
@@ -217,7 +209,8 @@ async def _refuse_misfit(
                 within = format_span(run.spec.start_within)
                 now = Snapshot.of(nodes, pods)
                 count = run.spec.nodes
-                tell_gang(request, count, now, within, notify, least=least, is_yard=target.is_yard)
+                together = target.is_yard or run.is_queued or run.has_pod_group
+                tell_gang(request, count, now, within, notify, least=least, all_or_none=together)
         return
     # What else is asked, and imported, is for the message.
     from gpuyard.explain.placement import Blocker, could_ever_fit

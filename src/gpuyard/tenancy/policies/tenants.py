@@ -7,6 +7,7 @@ class that was made a moment ago.
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from typing import Any
 
 from gpuyard.gpus.resources import GPU_RESOURCE, MIG_PREFIX, SHARED_SUFFIX, whole_gpus
@@ -166,6 +167,8 @@ def _priorities() -> list[dict[str, Any]]:
         [_CREATES, {"name": "highest", "expression": highest}],
         [{"expression": rule, "messageExpression": message}],
         each="scheduling.k8s.io/v1 PriorityClass",
+        # Pods of a group have the group's priority against those that would take their place.
+        also=[{**resource_rule("scheduling.k8s.io", ["podgroups"], ["CREATE"]), "apiVersions": ["*"]}],
     )
 
 
@@ -189,7 +192,11 @@ def _services() -> list[dict[str, Any]]:
 
 
 def _policy(
-    name: str, variables: list[dict[str, str]], validations: list[dict[str, str]], each: str = ""
+    name: str,
+    variables: list[dict[str, str]],
+    validations: list[dict[str, str]],
+    each: str = "",
+    also: Iterable[dict[str, Any]] = (),
 ) -> list[dict[str, Any]]:
     """A policy for tenants' pods.
 
@@ -198,6 +205,7 @@ def _policy(
         variables: of its rules.
         validations: rules with what they say.
         each: group, version and kind of the objects for each of which the rules hold, as `params`.
+        also: what the rules hold for beside pods.
     """
     spec = {
         "failurePolicy": "Fail",
@@ -205,6 +213,7 @@ def _policy(
             "resourceRules": [
                 resource_rule("", ["pods"], ["CREATE", "UPDATE"]),
                 resource_rule("", ["pods/ephemeralcontainers"], ["UPDATE"]),
+                *also,
             ]
         },
         "matchConditions": [{"name": "not-a-kubelet", "expression": NOT_A_KUBELET}],
