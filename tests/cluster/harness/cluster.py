@@ -134,10 +134,10 @@ class Cluster:
         del self.state.parts[part]
         self.state.save()
 
-    def start(self, part: str) -> None:
-        """Starts a part that was stopped. It isn't ready yet when this returns."""
+    def start(self, part: str, *flags: str) -> None:
+        """Starts a part that was stopped, with these flags besides. It isn't ready yet when this returns."""
         name, _, node = part.partition("@")
-        self._launch(part, self._argv(name, node), self.state.holders[node] if node else None)
+        self._launch(part, [*self._argv(name, node), *flags], self.state.holders[node] if node else None)
 
     def log(self, part: str) -> str:
         """What a part printed up to now."""

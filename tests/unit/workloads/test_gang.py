@@ -44,6 +44,27 @@ def test_runs_of_one_machine_meet_at_different_ports() -> None:
     assert len({values(spec, f"train-{number}")["MASTER_PORT"] for number in range(20)}) > 15
 
 
+@pytest.mark.parametrize(("least", "count"), [(None, 4), (2, 2)])
+def test_a_scheduler_is_told_of_all_pods(least: int | None, count: int) -> None:
+    """Shapes of Kubernetes 1.37: k8s.io/api `scheduling/v1beta1` and `core/v1` (PodSchedulingGroup)."""
+    spec = spec_of("train.py", nodes=4, least_nodes=least, priority="gpuyard-high")
+    plain = render(ResolvedRun(spec, "train", "ml", image="i"))
+    *_, service, group, job = render(ResolvedRun(spec, "train", "ml", image="i", has_pod_group=True))
+    assert service["kind"] == "Service"
+    assert group == {
+        "apiVersion": "scheduling.k8s.io/v1beta1",
+        "kind": "PodGroup",
+        "metadata": {"name": "train", "namespace": "ml", "labels": {"gpuyard.io/run": "train"}},
+        # The scheduler takes pods only of their group's priority.
+        "spec": {
+            "schedulingPolicy": {"gang": {"minCount": count}},
+            "priorityClassName": job["spec"]["template"]["spec"]["priorityClassName"],
+        },
+    }
+    assert job["spec"]["template"]["spec"].pop("schedulingGroup") == {"podGroupName": "train"}
+    assert job == plain[-1], "the launchers wait for one another all the same"
+
+
 def test_one_pod_has_none_of_it() -> None:
     spec = spec_of("train.py", nodes=1, gpus=8)
     assert environment("train", "ml", spec) == []

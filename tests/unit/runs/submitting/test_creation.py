@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import dataclasses
 from collections.abc import AsyncIterator, Awaitable, Callable
 from pathlib import Path
 from typing import Any, cast
@@ -13,7 +14,11 @@ from gpuyard import errors
 from gpuyard.cli.output.notices import print_notice
 from gpuyard.client.api import Propagation
 from gpuyard.client.rest import RestApi
-from gpuyard.kube.objects import CONFIG_MAPS, JOBS, Manifest, uid_of
+from gpuyard.kube.objects import CONFIG_MAPS, JOBS, POD_GROUPS, SERVICES, Manifest, uid_of
+from gpuyard.local.objects.kinds.job import JOB
+from gpuyard.local.objects.kinds.kind import KindSpec
+from gpuyard.local.objects.kinds.registry import Kinds
+from gpuyard.local.objects.kinds.schema import TypeInfo, type_name, types
 from gpuyard.local.objects.kinds.served import yard_kinds
 from gpuyard.local.objects.verbs import ObjectApi
 from gpuyard.local.store import Store
@@ -52,9 +57,13 @@ class Api:
 
 
 @pytest.fixture
-async def api(tmp_path: Path) -> AsyncIterator[Api]:
+async def api(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[Api]:
+    # A yard serves no PodGroups, and takes no Job that names one.
+    job = dataclasses.replace(JOB, validate=lambda _job, _old: [])
+    fields = {"apiVersion": "s", "kind": "s", "metadata": "@meta.v1.ObjectMeta", "spec": "j"}
+    monkeypatch.setitem(types(), type_name(POD_GROUPS), TypeInfo(fields, ()))  # type: ignore[index]
     store = await Store.open(tmp_path / "store.sqlite")
-    objects = ObjectApi(store, yard_kinds())
+    objects = ObjectApi(store, Kinds((*yard_kinds(), KindSpec(POD_GROUPS), job)))
     await objects.bootstrap()
     yield Api(objects)
     await store.close()
@@ -71,6 +80,13 @@ def manifests_of(text: str = "print(1)", namespace: str = "default") -> list[Man
         spec, "train", namespace, image="python:3.12", script=script, launcher={"launcher.py": "the launcher"}
     )
     return render(run)
+
+
+def manifests_of_gang(least: int = 2) -> list[Manifest]:
+    """Of a run whose pods a scheduler starts together: Service, PodGroup and Job."""
+    spec = RunSpec(run=("true",), image="python:3.12", nodes=4, least_nodes=least)
+    run = ResolvedRun(spec, "train", "default", image="python:3.12", has_pod_group=True)
+    return [one for one in render(run) if one["kind"] != "ConfigMap"]
 
 
 async def config_maps(api: Api) -> list[Manifest]:
@@ -244,3 +260,41 @@ async def test_a_namespace_that_is_not_there(api: Api) -> None:
     target = Target(cast("RestApi", api), "nowhere", is_yard=True)
     with pytest.raises(errors.UsageError, match="there is no namespace 'nowhere'"):
         await create_run(target, manifests_of(namespace="nowhere"), print_notice)
+
+
+async def test_a_gang_s_service_and_group_come_first_and_are_owned(api: Api) -> None:
+    await create_run(target_of(api), manifests_of_gang(), print_notice)
+    assert api.log == [
+        "create services",
+        "create podgroups",
+        "create jobs",
+        "patch services",
+        "patch podgroups",
+    ]
+    for resource in (SERVICES, POD_GROUPS):
+        [owner] = (await api.get(resource, "train", "default"))["metadata"]["ownerReferences"]
+        assert owner["uid"] == await job_uid(api)
+
+
+async def test_the_group_of_a_submit_that_was_killed_is_taken(api: Api) -> None:
+    """Admission has filled in what nobody asked for."""
+    manifests = manifests_of_gang()
+    filled = {**manifests[1]["spec"], "priority": 0, "disruptionMode": {"single": {}}}
+    left = await api.create(POD_GROUPS, manifests[1] | {"spec": filled})
+    await create_run(target_of(api), manifests, print_notice)
+    assert uid_of(await api.get(POD_GROUPS, "train", "default")) == uid_of(left)
+
+
+async def test_a_group_of_other_pods_is_not_touched(api: Api) -> None:
+    theirs = await api.create(POD_GROUPS, manifests_of_gang(3)[1])
+    with pytest.raises(errors.UsageError, match="there is a PodGroup train already, and it isn't this run's"):
+        await create_run(target_of(api), manifests_of_gang(), print_notice)
+    assert uid_of(await api.get(POD_GROUPS, "train", "default")) == uid_of(theirs)
+
+
+async def test_a_job_that_was_made_although_the_answer_was_lost_keeps_its_group(api: Api) -> None:
+    api.after["create jobs"] = fail
+    with pytest.raises(errors.ConnectionFailed):
+        await create_run(target_of(api), manifests_of_gang(), print_notice)
+    [owner] = (await api.get(POD_GROUPS, "train", "default"))["metadata"]["ownerReferences"]
+    assert owner["uid"] == await job_uid(api)
