@@ -61,7 +61,7 @@ async def api(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[
     # A yard serves no PodGroups, and takes no Job that names one.
     job = dataclasses.replace(JOB, validate=lambda _job, _old: [])
     fields = {"apiVersion": "s", "kind": "s", "metadata": "@meta.v1.ObjectMeta", "spec": "j"}
-    monkeypatch.setitem(types(), type_name(POD_GROUPS), TypeInfo(fields, ()))  # type: ignore[index]
+    monkeypatch.setitem(types(), type_name(POD_GROUPS), TypeInfo(fields, ()))
     store = await Store.open(tmp_path / "store.sqlite")
     objects = ObjectApi(store, Kinds((*yard_kinds(), KindSpec(POD_GROUPS), job)))
     await objects.bootstrap()
