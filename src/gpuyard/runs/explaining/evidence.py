@@ -153,7 +153,6 @@ async def _read_objects(reader: Reader, target: Target, run: Run, pod: Manifest 
     spec = pod["spec"] if pod else run.job["spec"]["template"]["spec"]
     claims = unplaced and any(claims_of(spec, key_of(pod).name if pod else ""))
     devices = unplaced and bool(spec.get("resourceClaims"))
-    group = pod_group_name(spec)
     about = f"involvedObject.uid={uid_of(pod if pod else run.job)}"
     of_claims = "involvedObject.kind=PersistentVolumeClaim"
     (
@@ -170,7 +169,7 @@ async def _read_objects(reader: Reader, target: Target, run: Run, pod: Manifest 
             claim_templates,
         ),
         queue,
-        groups,
+        group,
     ) = await asyncio.gather(
         asyncio.gather(
             reader.list(EVENTS, namespace, field_selector=about),
@@ -185,12 +184,7 @@ async def _read_objects(reader: Reader, target: Target, run: Run, pod: Manifest 
             reader.list(RESOURCE_CLAIM_TEMPLATES, namespace, wanted=devices),
         ),
         _read_queue(reader, run.job),
-        reader.list(
-            POD_GROUPS,
-            namespace,
-            field_selector=f"metadata.name={group}",
-            wanted=unplaced and bool(group),
-        ),
+        _read_group(reader, namespace, pod_group_name(spec) if unplaced else ""),
     )
     return RunObjects(
         job=run.job,
@@ -203,7 +197,7 @@ async def _read_objects(reader: Reader, target: Target, run: Run, pod: Manifest 
         claims=its_claims,
         volumes=volumes,
         classes=classes,
-        pod_group=groups[0] if groups else None,
+        pod_group=group,
         resource_claims=resource_claims,
         claim_templates=claim_templates,
         workloads=queue.workloads if queue else (),
@@ -221,6 +215,13 @@ async def _read_queue(reader: Reader, job: Manifest) -> QueueFacts | None:
     from gpuyard.runs.explaining.queue import read_queue
 
     return await read_queue(reader, job, queue)
+
+
+async def _read_group(reader: Reader, namespace: str, name: str) -> Manifest | None:
+    found = await reader.list(
+        POD_GROUPS, namespace, field_selector=f"metadata.name={name}", wanted=bool(name)
+    )
+    return found[0] if found else None
 
 
 def _progress(pod: Manifest) -> int:
