@@ -10,9 +10,9 @@ from gpuyard import errors
 from gpuyard.cli.call import call
 from gpuyard.cli.output.notices import print_notice
 from gpuyard.cli.output.results import print_json
-from gpuyard.runs.submitting.gathering import with_gathering
 from gpuyard.runs.submitting.submit import (
     fit_to_nodes,
+    with_gathering,
     with_gpus_as_offered,
     with_own_priority_class,
     with_priority_class,

@@ -116,6 +116,9 @@ class Cause(StrEnum):
     DRAINED = "drained"
     NODE_REBOOTED = "node_rebooted"
     NODE_LOST = "node_lost"
+    UNUSED = "unused"
+    ENDED_WITH_ANOTHER = "ended_with_another"
+    RANK_MISSING = "rank_missing"
     JOB_FAILED = "job_failed"
 
     # process: what its output says

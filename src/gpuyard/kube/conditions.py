@@ -6,7 +6,7 @@ import re
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-_PREEMPTION = r"(?s)\s*(?:no new claims to deallocate,|preemption: ).*"
+_PREEMPTION = r"(?s),?\s*(?:no new claims to deallocate,|(?:pod group )?preemption: ).*"
 
 
 def find_condition(manifest: Mapping[str, Any], type_: str) -> Mapping[str, Any] | None:

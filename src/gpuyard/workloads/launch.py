@@ -42,6 +42,7 @@ _BY_PYTHON3 = f'command -v python3 >/dev/null 2>&1 && exec python3 {LAUNCHER} --
 _UNCHECKED = 'echo "gpuyard: no python3 in this image: its GPUs are not checked" >&2; '
 _UNSIGNALLED = 'echo "gpuyard: no python3 in this image: no signal is sent before the timeout" >&2; '
 _UNENDED = 'echo "gpuyard: no python3 in this image: it goes on when nobody uses it" >&2; '
+_UNMET = 'echo "gpuyard: no python3 in this image: it waits for no other pod of the run" >&2; '
 _NO_TASKS = 'echo "gpuyard: no python3 in this image: a sweep needs one for its values" >&2; exit 127'
 
 
@@ -94,7 +95,7 @@ def launch(run: ResolvedRun) -> Launch:
         # An image without a shell can't be started so; whoever has one says that nothing is to be checked.
         return Launch(command)
     lacking = (_UNCHECKED if spec.gpus.count else "") + (_UNSIGNALLED if spec.signal else "")
-    lacking += _UNENDED if ends_unused(spec) else ""
+    lacking += (_UNENDED if ends_unused(spec) else "") + (_UNMET if is_gang(spec) else "")
     script = _BY_PYTHON3 + (_NO_TASKS if spec.sweep is not None else lacking + 'exec "$@"')
     return _mounted(run, [shell or "/bin/sh", "-c", script, "sh", *command])
 

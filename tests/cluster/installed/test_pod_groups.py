@@ -7,7 +7,7 @@ import signal
 import subprocess
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import pytest
 
@@ -33,6 +33,8 @@ _WAIT = ("--", "sh", "-c", "until [ -e /tmp/go ]; do sleep 0.1; done")
 @pytest.fixture
 def pod_groups(gpuyard: Gpuyard) -> Iterator[None]:
     """The cluster serves PodGroups, and afterwards none."""
+    if gpuyard.cluster.minor == "1.35":
+        pytest.skip("PodGroups of v1beta1 are there from Kubernetes 1.37 on")
     restart(gpuyard.cluster, _SWITCHED_ON)
     try:
         yield
@@ -70,10 +72,8 @@ def test_all_pods_of_a_run_start_or_none(gpuyard: Gpuyard, submitter: Gpuyard, t
     cluster = gpuyard.cluster
 
     def got(kind: str) -> list[dict[str, Any]]:
-        items: list[dict[str, Any]] = json.loads(cluster.kubectl("get", kind, f"-n={team}", "-o=json"))[
-            "items"
-        ]
-        return items
+        items = json.loads(cluster.kubectl("get", kind, f"-n={team}", "-o=json"))["items"]
+        return cast("list[dict[str, Any]]", items)
 
     def nodes_of(run: str) -> list[str]:
         pods = [pod for pod in got("pods") if pod["metadata"]["labels"].get("gpuyard.io/run") == run]
@@ -81,27 +81,20 @@ def test_all_pods_of_a_run_start_or_none(gpuyard: Gpuyard, submitter: Gpuyard, t
 
     there = (f"--namespace={team}", f"--image={image}")
     gpuyard.ok("run", "-d", "-n", "before", *there, "--gpus", str(GPUS - 2), *_WAIT)
-    until(lambda: all(nodes_of("before")) and nodes_of("before"), "it has its node")
-    words = ("-n", "all", *there, "--nodes", "2", "--gpus", str(GPUS - 3))
-
-    printed = submitter("run", "--dry-run", "-o", "json", *words, *_WAIT)
-    kinds = [one["kind"] for one in json.loads(printed.out)["items"]]
-    assert kinds[-3:] == ["Service", "PodGroup", "Job"]
-    done = submitter("run", "-d", *words, *_WAIT)
+    until(lambda: nodes_of("before"), "it has its node", lambda nodes: nodes and all(nodes))
+    done = submitter("run", "-d", "-n", "all", *there, "--nodes", "2", "--gpus", str(GPUS - 3), *_WAIT)
     assert done.code == 0 and "the scheduler starts all 2 pods or none" in done.err, done
 
     # One of them would fit, and has no place without the other.
-    says = "the scheduler starts all of them or none, and says: "
-    explained = until(lambda: gpuyard.ok("explain", "all", f"--namespace={team}"), says, lambda t: says in t)
-    assert explained is not None and "held at nodes: " in explained
+    says = "the scheduler starts 2 pods of PodGroup all or none, and says: minCount (2) cannot be satisfied"
+    until(lambda: submitter.ok("explain", "all", f"--namespace={team}"), says, lambda text: says in text)
     assert nodes_of("all") == ["", ""]
-    assert says in submitter.ok("explain", "all", f"--namespace={team}"), "the role may read it"
     refuses_high_groups(cluster, team)
 
-    gpuyard.ok("rm", "before", f"--namespace={team}")
-    until(lambda: all(nodes_of("all")), "both have their nodes")
+    gpuyard.ok("rm", "before", "--force", f"--namespace={team}")
+    until(lambda: nodes_of("all"), "both have their nodes", all)
     assert len(set(nodes_of("all"))) == 2
-    submitter.ok("rm", "all", f"--namespace={team}")
+    submitter.ok("rm", "all", "--force", f"--namespace={team}")
     until(lambda: not got("podgroups"), "the group goes with its run")
 
 

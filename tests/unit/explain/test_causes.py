@@ -5,16 +5,16 @@ from gpuyard.explain.missing_objects import KIND_TO_LIST
 from gpuyard.explain.placement import Blocker
 from gpuyard.workloads.outcome import Reason
 
-#: Reasons of a run that has failed.
-FAILED = {
-    Reason.EXIT_CODE, Reason.SIGNAL, Reason.OOM_KILLED, Reason.START_ERROR, Reason.DEADLINE_EXCEEDED,
-    Reason.EVICTED, Reason.PREEMPTED, Reason.DRAINED, Reason.NODE_REBOOTED, Reason.NODE_LOST,
-    Reason.JOB_FAILED,
+#: Reasons of a run that hasn't failed; those of one that has come after them.
+NOT_FAILED = {
+    Reason.SUSPENDED, Reason.WAITING_FOR_POD, Reason.WAITING_FOR_SCHEDULER, Reason.UNSCHEDULABLE,
+    Reason.SCHEDULING_GATED, Reason.BACK_OFF, Reason.STARTING, Reason.IMAGE_PULL, Reason.RUNNING,
+    Reason.STOPPING, Reason.COMPLETED, Reason.STOPPED_BY_USER,
 }  # fmt: skip
 
 
 def test_every_way_to_fail_and_every_blocker_has_a_cause() -> None:
-    assert {reason.name for reason in FAILED} <= set(Cause.__members__)
+    assert {reason.name for reason in set(Reason) - NOT_FAILED} <= set(Cause.__members__)
     assert {blocker.value for blocker in Blocker} - {"volumes"} <= set(Cause)
 
 

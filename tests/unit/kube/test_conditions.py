@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from gpuyard.kube.conditions import condition_is_true, find_condition, with_condition
+from gpuyard.kube.conditions import condition_is_true, find_condition, with_condition, without_preemption
 
 OLD, NEW = "2026-01-31T12:00:00Z", "2026-01-31T13:00:00Z"
 
@@ -74,3 +74,15 @@ def test_there_is_one_of_each_type_and_it_is_the_last_one_set(steps: list[tuple[
         others = [number for number, status in own if status != own[-1][1]]
         since = next(number for number, _ in own if number > max(others, default=-1))
         assert condition["lastTransitionTime"] == str(since)
+
+
+@pytest.mark.parametrize(
+    "tried",
+    [
+        " no new claims to deallocate, preemption: 2 Preemption",
+        " preemption: 0/2 nodes",
+        ", pod group preemption: No preemption victims found for incoming preemptor",
+    ],
+)
+def test_what_preemption_could_do_is_left_out(tried: str) -> None:
+    assert without_preemption(f"1 scheduled, 0 remaining{tried}") == "1 scheduled, 0 remaining"

@@ -179,9 +179,11 @@ def test_a_wrapper_of_the_image_goes_before_every_command() -> None:
         assert command_of(job) == [*entrypoint, "trtexec", "x"]
 
 
-def run_by_shell(folder: Path, *run: str, python: bool, gpus: str = "1") -> subprocess.CompletedProcess[str]:
+def run_by_shell(
+    folder: Path, *run: str, python: bool, gpus: str = "1", **more: Any
+) -> subprocess.CompletedProcess[str]:
     """Runs the command as it would be, with a python3 that prints its arguments, or without one."""
-    _, job = render(resolved(*run, gpus=gpus))
+    *_, job = render(resolved(*run, gpus=gpus, **more))
     (folder / "bin").mkdir()
     if python:
         (folder / "bin/python3").write_text('#!/bin/sh\nprintf "[%s]" "$@"')
@@ -210,6 +212,11 @@ def test_an_image_without_python3_runs_all_the_same_and_says_so(tmp_path: Path) 
     done = run_by_shell(tmp_path, "tool", *ODD, python=False)
     assert (done.returncode, done.stdout) == (7, "".join(f"({word})" for word in ODD))
     assert done.stderr == "gpuyard: no python3 in this image: its GPUs are not checked\n"
+
+
+def test_a_pod_of_several_without_python3_says_that_it_waits_for_no_other(tmp_path: Path) -> None:
+    done = run_by_shell(tmp_path, "tool", python=False, gpus="", nodes=2)
+    assert done.stderr == "gpuyard: no python3 in this image: it waits for no other pod of the run\n"
 
 
 def test_a_shell_without_gpus_in_an_image_without_python3_is_just_started(tmp_path: Path) -> None:

@@ -11,11 +11,10 @@ from typing import Any
 from gpuyard.explain.causes import Cause
 from gpuyard.explain.finding import Finding, Owner, Remedy, Step
 from gpuyard.explain.run_objects import RunObjects
-from gpuyard.kube.conditions import find_condition
-from gpuyard.kube.objects import key_of
+from gpuyard.kube.conditions import find_condition, without_preemption
+from gpuyard.kube.objects import Manifest, key_of
 from gpuyard.kube.pods import is_terminal
 
-#: Once true it stays so, whatever becomes of the pods.
 _SCHEDULED = "PodGroupInitiallyScheduled"
 
 
@@ -27,23 +26,18 @@ def pod_group_name(spec: Mapping[str, Any]) -> str:
 def find_pod_group(objects: RunObjects) -> Finding | None:
     """Fewer pods than the scheduler starts together: it looks for no nodes, and says so nowhere."""
     group = objects.pod_group
-    policy = ((group or {}).get("spec") or {}).get("schedulingPolicy") or {}
-    least = (policy.get("gang") or {}).get("minCount")
-    if group is None or not isinstance(least, int):
-        return None
-    name = key_of(group).name
-    pods = [pod for pod in objects.neighbours if pod_group_name(pod["spec"]) == name]
+    least, pods = _least(group), _members(objects)
     there = [pod for pod in pods if not is_terminal(pod)]
-    if len(there) >= least:
+    if group is None or len(there) >= least:
         return None
     ended = len(pods) - len(there)
     job = key_of(objects.job).name
     return Finding(
         Step.NODES,
         Cause.POD_GROUP,
-        f"the scheduler starts {least} pods of PodGroup {name} or none, and there are {len(there)}"
+        f"{_rule(group)}, and there are {len(there)}"
         + (f" that haven't ended, and {ended} that have" if ended else ""),
-        Owner("PodGroup", name, objects.namespace),
+        Owner("PodGroup", key_of(group).name, objects.namespace),
         (),
         (
             Remedy("see what keeps its Job from making them", command=f"kubectl describe job {job}"),
@@ -53,8 +47,29 @@ def find_pod_group(objects: RunObjects) -> Finding | None:
 
 
 def pod_group_line(objects: RunObjects) -> str:
-    """What the scheduler says of all pods of the group while it can't start them; empty for nothing."""
-    condition = (objects.pod_group and find_condition(objects.pod_group, _SCHEDULED)) or {}
-    if condition.get("status") != "False" or not condition.get("message"):
+    """What the scheduler says of all pods of the group while it starts none; empty for nothing.
+
+    It goes on saying so of an elastic run that it has started, for those of its pods that came later.
+    """
+    group = objects.pod_group
+    if group is None or not _least(group) or any(pod["spec"].get("nodeName") for pod in _members(objects)):
         return ""
-    return f"the scheduler starts all of them or none, and says: {condition['message']}"
+    condition = find_condition(group, _SCHEDULED) or {}
+    said = without_preemption(str(condition.get("message") or ""))
+    return f"{_rule(group)}, and says: {said}" if said and condition.get("status") == "False" else ""
+
+
+def _rule(group: Manifest) -> str:
+    return f"the scheduler starts {_least(group)} pods of PodGroup {key_of(group).name} or none"
+
+
+def _least(group: Manifest | None) -> int:
+    """How many are started together; 0 for one by one."""
+    policy = ((group or {}).get("spec") or {}).get("schedulingPolicy") or {}
+    least = (policy.get("gang") or {}).get("minCount")
+    return least if isinstance(least, int) else 0
+
+
+def _members(objects: RunObjects) -> list[Manifest]:
+    name = key_of(objects.pod_group).name if objects.pod_group else ""
+    return [pod for pod in objects.neighbours if name and pod_group_name(pod["spec"]) == name]

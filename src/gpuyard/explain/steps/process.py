@@ -92,6 +92,15 @@ def _advice(ended: RunEnd, node: str, pod: Manifest | None) -> tuple[Owner | Non
             return None, (again, Remedy(advice("use a PriorityClass that matters more: --priority")))
         case Reason.DRAINED | Reason.NODE_LOST | Reason.NODE_REBOOTED:
             return on_node, (again,)
+        case Reason.UNUSED:
+            return None, (Remedy(advice("give it more time: --idle")),)
+        case Reason.RANK_MISSING:
+            return None, (
+                Remedy("submit it again when there is room for all of its pods"),
+                Remedy(advice("have them wait longer for one another: --start-within")),
+            )
+        case Reason.ENDED_WITH_ANOTHER:
+            return None, (Remedy("see the logs of all of its pods: one of them failed or was lost first"),)
     return None, ()
 
 

@@ -23,7 +23,6 @@ from gpuyard.kube.objects import (
 )
 from gpuyard.runs.notices import Notice, NoticeKind, Notify
 from gpuyard.runs.submitting.creation import create_run
-from gpuyard.runs.submitting.gathering import with_gathering
 from gpuyard.runs.target import Target
 from gpuyard.scheduling.fit import Filter, fit
 from gpuyard.scheduling.requests import PodRequest
@@ -153,6 +152,18 @@ async def fit_to_nodes(
         entrypoint=run.entrypoint or image.entrypoint,
         excluded_nodes=image.excluded_nodes,
     )
+
+
+async def with_gathering(target: Target, run: ResolvedRun, notify: Notify) -> ResolvedRun:
+    """The run with what the cluster has to start its pods together; of several pods it is told.
+
+    A yard's scheduler does by itself what it can.
+    """
+    if target.is_yard:
+        return run
+    from gpuyard.runs.submitting.gathering import find_gathering
+
+    return await find_gathering(target, run, notify)
 
 
 async def with_gpus_as_offered(target: Target, run: ResolvedRun, notify: Notify) -> ResolvedRun:

@@ -461,6 +461,15 @@ def test_who_was_out_of_time_gets_more() -> None:
     assert found is not None and "--timeout" in str(found.remedies[0])
 
 
+@pytest.mark.parametrize(
+    ("reason", "helps"),
+    [("RankMissing", "room for all"), ("EndedWithAnother", "logs of all"), ("Unused", "--idle")],
+)
+def test_what_ended_by_the_launcher_has_a_remedy(reason: str, helps: str) -> None:
+    found = find_process(RunObjects(job(), pod()), RunEnd(Reason(reason), "", 195), ())
+    assert found is not None and helps in str(found.remedies[0])
+
+
 def test_evidence_is_no_dump() -> None:
     many = "\n".join("x" for _ in range(40))
     ended = RunEnd(Reason.EXIT_CODE, "exited with 1", 1, tuple(many.splitlines()))

@@ -11,7 +11,7 @@ import pytest
 from gpuyard import errors
 from gpuyard.client.rest import RestApi
 from gpuyard.kube.objects import ACCESS_REVIEWS, LOCAL_QUEUES, Manifest, Resource
-from gpuyard.runs.submitting.gathering import with_gathering
+from gpuyard.runs.submitting.submit import with_gathering
 from gpuyard.runs.target import Target
 from gpuyard.workloads.resolved_run import ResolvedRun
 from gpuyard.workloads.spec.run_spec import RunSpec
@@ -79,7 +79,7 @@ async def test_the_launchers_for_who_may_make_no_groups() -> None:
     run, said = await gathered(Server(*WITH_GROUPS, allowed=False))
     assert not run.has_pod_group
     assert said == [
-        "the pods wait for one another, 10m at most: its scheduler starts all or none only for who may "
+        "the pods wait for one another, 10m at most: the scheduler starts all or none only for who may "
         "create PodGroups (gpuyard-submitter)"
     ]
 
