@@ -51,13 +51,13 @@ class Process:
 
 
 def _start_time(pid: int) -> int | None:
-    """None for a zombie, too."""
+    """None for a zombie, too; one whose other threads still end holds its ports."""
     try:
         stat = Path(f"/proc/{pid}/stat").read_text()
     except (FileNotFoundError, ProcessLookupError):
         return None
     fields = stat.rpartition(")")[2].split()
-    return None if fields[0] in "ZX" else int(fields[19])
+    return None if fields[0] in "ZX" and int(fields[17]) <= 1 else int(fields[19])
 
 
 @dataclass

@@ -35,8 +35,8 @@ def pod_groups(gpuyard: Gpuyard) -> Iterator[None]:
     """The cluster serves PodGroups, and afterwards none."""
     if gpuyard.cluster.minor == "1.35":
         pytest.skip("PodGroups of v1beta1 are there from Kubernetes 1.37 on")
-    restart(gpuyard.cluster, _SWITCHED_ON)
     try:
+        restart(gpuyard.cluster, _SWITCHED_ON)
         yield
     finally:
         restart(gpuyard.cluster, dict.fromkeys(_SWITCHED_ON, ()))
@@ -44,10 +44,9 @@ def pod_groups(gpuyard: Gpuyard) -> Iterator[None]:
 
 def restart(cluster: Cluster, parts: dict[str, tuple[str, ...]]) -> None:
     for part, flags in parts.items():
-        # Told to end, the API server waits for its clients.
+        # Told to end, the API server waits for its clients; without one the others give up.
         cluster.stop(part, signal.SIGKILL)
         cluster.start(part, *flags)
-        # The others give up when there is none for long.
         until(lambda: is_ready(cluster), "the API server is there", timeout_s=120)
 
 
