@@ -62,8 +62,15 @@ def test_a_command_imports_no_more_than_it_needs(yard: Yard, command: tuple[str,
     most, needed = BUDGETS[command]
     yard.ok("run", "-n", "one", "--", "echo", "hi")
     modules = imported(yard, *command)
-    assert "gpuyard.client.http.unix_http" in modules, "the command didn't ask the yard"
+    assert "gpuyard.client.http.direct_http" in modules, "the command didn't ask the yard"
     assert {name.partition(".")[0] for name in modules} & HEAVY <= needed
     assert not [name for name in modules if name.startswith(IMAGES)]
     ours = [name for name in modules if name.partition(".")[0] == "gpuyard" and name not in LOOK]
     assert len(ours) <= most, ours
+
+
+def test_a_cluster_costs_little_more_than_a_yard(yard: Yard, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(yard.environ, "KUBECONFIG", yard.ok("kubeconfig").strip())
+    modules = imported(yard, "ps", "--context", "gpuyard")
+    assert "gpuyard.client.http.cluster_endpoint" in modules
+    assert not {name.partition(".")[0] for name in modules} & HEAVY

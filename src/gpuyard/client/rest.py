@@ -13,8 +13,8 @@ from typing import TYPE_CHECKING, Any
 
 from gpuyard import errors
 from gpuyard.client.api import ObjectList, PatchType, Propagation, WatchEvent
+from gpuyard.client.http.direct_http import DirectHttp, SocketEndpoint
 from gpuyard.client.http.exchange import ANSWER_TIMEOUT_S, ClientRequest, ClientResponse, Http, Wire
-from gpuyard.client.http.unix_http import UnixHttp
 from gpuyard.kube.objects import Manifest, Resource, with_kind
 from gpuyard.kube.status import error_of
 
@@ -47,7 +47,7 @@ class RestApi:
         http: Http | None = None,
         clock: Callable[[], datetime] = lambda: datetime.now(UTC),
     ) -> None:
-        """`http` carries requests to the socket, in the place of `UnixHttp`; `clock` tells whether
+        """`http` carries requests to the socket, in the place of `DirectHttp`; `clock` tells whether
         credentials that were refused have expired."""
         if (connection is None) == (unix_socket is None):
             raise TypeError("give a connection or a unix socket")
@@ -58,15 +58,15 @@ class RestApi:
         if connection is None:
             assert unix_socket is not None
             self.server = str(unix_socket)
-            self._http = http or UnixHttp(unix_socket)
+            self._http = http or DirectHttp(SocketEndpoint(unix_socket))
             # On this machine no connection dies silently.
             self._log_timeout_s = None
         else:
             from gpuyard.client.connection.credentials import masked
-            from gpuyard.client.http.cluster_http import ClusterHttp
+            from gpuyard.client.http.cluster_http import http_to
 
             self.server = masked(connection.server)
-            self._http = ClusterHttp(connection)
+            self._http = http_to(connection)
             self._log_timeout_s = _LOG_TIMEOUT_S
 
     async def __aenter__(self) -> RestApi:

@@ -9,8 +9,8 @@ from contextlib import asynccontextmanager
 from typing import TYPE_CHECKING
 
 from gpuyard import __version__, errors
+from gpuyard.client.http.direct_http import DirectHttp, SocketEndpoint
 from gpuyard.client.http.exchange import PATIENCE_S, ClientRequest, ClientResponse
-from gpuyard.client.http.unix_http import UnixHttp
 from gpuyard.local.paths import YardPaths
 
 if TYPE_CHECKING:
@@ -43,7 +43,7 @@ class YardHttp:
         self._paths = paths
         self._on_silence = on_silence
         self._any_release = any_release
-        self._http = UnixHttp(paths.api_socket)
+        self._http = DirectHttp(SocketEndpoint(paths.api_socket))
         #: Requests without an answer, and how often each was seen so.
         self._unanswered: dict[int, int] = {}
         self._seen_still = 0

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import base64
 import binascii
-import difflib
 import json
 import os
 import ssl
@@ -104,6 +103,8 @@ def _no_context(files: Sequence[Path], context: str, known: Sequence[str]) -> er
             f"there is no kubeconfig, and so no context {context!r}: {_names(files)} isn't there",
             remedy=advice("KUBECONFIG says which files are read; --context yard is this machine's yard"),
         )
+    import difflib
+
     near = difflib.get_close_matches(context, known, n=1)
     meant = f"did you mean {near[0]}? " if near else ""
     return errors.UsageError(

@@ -1,7 +1,7 @@
 """One request to an API and its answer, whoever carries them.
 
-Two carriers: `unix_http` to the yard of this machine, on every command's way and therefore without a library;
-`cluster_http` to everything else, over httpx.
+Two carriers: `direct_http`, on every command's way and so without a library; `proxied_http` over httpx,
+for a proxy on the way to a cluster.
 """
 
 from __future__ import annotations

@@ -1,15 +1,14 @@
-"""What keeps a client from an API, in words: httpx's errors, and answers that no API server gives."""
+"""What keeps a client from a cluster's API, in words: its address, the network, TLS, answers of others."""
 
 from __future__ import annotations
 
+import asyncio
 import errno
 import re
 import socket
 import ssl
 from collections.abc import Iterator
 from datetime import datetime
-
-import httpx
 
 from gpuyard import errors
 from gpuyard.client.connection.credentials import masked, why_unauthorized
@@ -27,37 +26,36 @@ _NO_FAULT_OF_TLS = (ssl.SSLWantReadError, ssl.SSLWantWriteError, ssl.SSLEOFError
 _LONGEST_TEXT = 200
 
 
+def cannot_connect(connection: Connection, reason: str) -> errors.UsageError:
+    """The error for a kubeconfig by which nothing could be sent."""
+    return errors.UsageError(
+        f"can't connect to {masked(connection.server)!r}: {reason}",
+        remedy=f"mend `server`, `proxy-url` or the token in the kubeconfig{_in_file(connection)}",
+    )
+
+
 def connection_failed(
-    server: str, error: httpx.HTTPError, connection: Connection | None
+    server: str, error: Exception, connection: Connection, *, connecting: bool = False
 ) -> errors.ConnectionFailed:
     """The error for a request that got no answer.
 
     Args:
         server: where it went.
-        error: what httpx says.
-        connection: to a cluster; None for a unix socket.
+        error: what happened on the way; a TimeoutError: nothing.
+        connection: how.
+        connecting: whether that was before anything was sent.
     """
     causes = list(_causes(error))
-    if isinstance(error, httpx.UnsupportedProtocol):
-        return errors.ConnectionFailed(
-            f"{server!r} isn't the address of an API", remedy=f"it begins with https://{_in_file(connection)}"
-        )
-    if isinstance(error, httpx.ProxyError):
-        proxy = f" {masked(connection.proxy)}" if connection and connection.proxy else ""
-        return _silent(
-            server,
-            f"the proxy{proxy} doesn't let it through: {error}",
-            "mend `proxy-url` in the kubeconfig, or HTTPS_PROXY; NO_PROXY names hosts that need none",
-        )
     for cause in causes:
         if isinstance(cause, ssl.SSLError) and not isinstance(cause, _NO_FAULT_OF_TLS):
             return _tls_failed(server, cause, connection)
-    reason, remedy = _why_silent(error, causes)
-    kind = errors.Stalled if isinstance(error, httpx.ReadTimeout) else errors.ConnectionFailed
-    return kind(f"the API at {server} doesn't answer: {reason}", remedy=remedy if connection else "")
+    reason, remedy = _why_silent(error, causes, connecting=connecting)
+    is_slow = isinstance(error, TimeoutError) and not connecting
+    kind = errors.Stalled if is_slow else errors.ConnectionFailed
+    return kind(f"the API at {server} doesn't answer: {reason}", remedy=remedy)
 
 
-def _why_silent(error: httpx.HTTPError, causes: list[BaseException]) -> tuple[str, str]:
+def _why_silent(error: Exception, causes: list[BaseException], *, connecting: bool) -> tuple[str, str]:
     there = "is the cluster up, and are host and port of `server` in the kubeconfig right?"
     way = "is a VPN or a proxy needed to get there, or a firewall in the way?"
     for cause in causes:
@@ -67,11 +65,13 @@ def _why_silent(error: httpx.HTTPError, causes: list[BaseException]) -> tuple[st
             return "nothing listens there (connection refused)", there
         if isinstance(cause, OSError) and cause.errno in (errno.EHOSTUNREACH, errno.ENETUNREACH):
             return f"there is no way to it ({cause.strerror})", way
-    if isinstance(error, httpx.ConnectTimeout):
-        return f"no connection within {CONNECT_TIMEOUT_S:.0f} s", f"{there} {way}"
-    if isinstance(error, httpx.TimeoutException):
+    if isinstance(error, TimeoutError):
+        if connecting:
+            return f"no connection within {CONNECT_TIMEOUT_S:.0f} s", f"{there} {way}"
         return f"no answer within {ANSWER_TIMEOUT_S:.0f} s", "it may be overloaded: try again in a while"
-    if isinstance(error, httpx.ConnectError):
+    if isinstance(error, ValueError | asyncio.LimitOverrunError):
+        return f"what answers there doesn't speak HTTP ({error})", there
+    if connecting:
         return str(error) or "no connection", there
     return f"it cut the connection ({error or type(error).__name__})", "try again; it may be starting"
 
@@ -175,10 +175,6 @@ def readable(content: bytes) -> str:
     if text.lstrip().startswith("<"):
         text = re.sub(r"(?is)<(script|style|head)\b.*?</\1>|<[^>]*>", " ", text)
     return " ".join(html.unescape(text).split())[:_LONGEST_TEXT]
-
-
-def _silent(server: str, reason: str, remedy: str) -> errors.ConnectionFailed:
-    return errors.ConnectionFailed(f"the API at {server} doesn't answer: {reason}", remedy=remedy)
 
 
 def _in_file(connection: Connection | None) -> str:

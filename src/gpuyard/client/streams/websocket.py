@@ -16,8 +16,8 @@ from contextlib import asynccontextmanager, suppress
 from typing import NamedTuple
 
 from gpuyard import errors
+from gpuyard.client.http.direct_http import UnixWire
 from gpuyard.client.http.exchange import ANSWER_TIMEOUT_S, Wire
-from gpuyard.client.http.unix_http import UnixWire
 from gpuyard.client.rest import RestApi
 
 _GUID = "258EAFA5-E914-47DA-95CA-C5AB0DC85B11"

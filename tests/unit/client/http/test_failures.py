@@ -13,7 +13,6 @@ from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
-import httpx
 import pytest
 from cryptography import x509
 from cryptography.hazmat.primitives import hashes, serialization
@@ -23,7 +22,7 @@ from cryptography.x509.oid import NameOID
 from gpuyard import errors
 from gpuyard.client.connection.credentials import Origin, Proof, why_unauthorized
 from gpuyard.client.connection.kubeconfig import Connection
-from gpuyard.client.http.failures import connection_failed
+from gpuyard.client.http import direct_http
 from gpuyard.client.rest import RestApi
 from gpuyard.kube.objects import NODES
 from gpuyard.local.http.server.certificates import Pki
@@ -110,10 +109,11 @@ async def test_a_name_that_nobody_knows() -> None:
     assert "spelt right" in found.remedy
 
 
-async def test_an_address_without_a_scheme() -> None:
-    found = await failure(Connection("gpu.example.com", origin=origin()))
-    assert found.message == "'gpu.example.com' isn't the address of an API"
-    assert found.remedy == f"it begins with https:// (cluster 'gpu' of {FILE})"
+def test_an_address_without_a_scheme() -> None:
+    with pytest.raises(errors.UsageError) as caught:
+        RestApi(Connection("gpu.example.com", origin=origin()))
+    assert caught.value.message == "can't connect to 'gpu.example.com': an API's address begins with https://"
+    assert caught.value.remedy.endswith(f"in the kubeconfig (cluster 'gpu' of {FILE})")
 
 
 async def test_a_connection_that_is_cut() -> None:
@@ -122,50 +122,56 @@ async def test_a_connection_that_is_cut() -> None:
     assert "doesn't answer: it cut the connection" in found.message
 
 
-@pytest.mark.parametrize(
-    ("error", "said"),
-    [
-        (httpx.ConnectTimeout(""), "no connection within 5 s"),
-        (httpx.ReadTimeout(""), "no answer within 30 s"),
-        (httpx.ProxyError("403 Forbidden"), "the proxy http://p:3128 doesn't let it through: 403 Forbidden"),
-    ],
-)
-def test_silence(error: httpx.HTTPError, said: str) -> None:
-    found = connection_failed("https://gpu", error, Connection("https://gpu", proxy="http://p:3128"))
-    assert found.message == f"the API at https://gpu doesn't answer: {said}" and found.remedy
+async def mute(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+    """Takes what is sent, and says nothing."""
+    await reader.read()
+    writer.close()
 
 
-@pytest.mark.parametrize("server", ["https://gpu", "https://ann:s3cret@gpu"])
-@pytest.mark.parametrize("error", [httpx.ProxyError("403 Forbidden"), httpx.UnsupportedProtocol("")])
-def test_passwords_in_addresses_stay_out_of_messages(server: str, error: httpx.HTTPError) -> None:
-    connection = Connection(server, proxy="http://ann:s3cret@p:3128")
-    with pytest.raises(errors.UsageError) as caught:
-        RestApi(replace(connection, proxy="nonsense://ann:s3cret@p"))
-    with pytest.raises(errors.UsageError, match="proxy-url"):
-        RestApi(replace(connection, proxy="socks5://p"))
+#: An address that is for documentation: nobody has it (RFC 5737).
+NOWHERE = "https://192.0.2.1"
+
+
+async def test_silence(monkeypatch: pytest.MonkeyPatch) -> None:
+    async def never(*asked: object, **options: object) -> None:
+        await asyncio.sleep(60)
+
+    monkeypatch.setattr(direct_http, "CONNECT_TIMEOUT_S", 0.01)
+    monkeypatch.setattr(asyncio, "open_connection", never)
+    found = await failure(Connection(NOWHERE))
+    assert found.message == f"the API at {NOWHERE} doesn't answer: no connection within 5 s" and found.remedy
+
+
+async def test_a_proxy_that_does_not_let_it_through(monkeypatch: pytest.MonkeyPatch) -> None:
+    async with serving(says("no", 403, kind="text/plain")) as proxy:
+        address = f"http://ann:s3cret@127.0.0.1:{proxy.port}"
+        found = await failure(Connection(NOWHERE, proxy=address))
+        monkeypatch.setenv("HTTPS_PROXY", address)
+        assert (await failure(Connection(NOWHERE))).message == found.message
+    said = f"the API at {NOWHERE} doesn't answer: the proxy http://***@127.0.0.1:{proxy.port} doesn't let it"
+    assert found.message.startswith(f"{said} through: 403") and "NO_PROXY" in found.remedy
+
+
+def test_passwords_in_addresses_stay_out_of_messages() -> None:
+    connection = Connection("https://ann:s3cret@gpu", proxy="nonsense://ann:s3cret@p")
+    with pytest.raises(errors.UsageError, match="nonsense") as proxy:
+        RestApi(connection)
+    with pytest.raises(errors.UsageError, match="proxy-url") as socks:
+        RestApi(replace(connection, proxy="socks5://ann:s3cret@p"))
+    with pytest.raises(errors.UsageError, match="no address") as port:
+        RestApi(Connection("https://ann:s3cret@gpu:99999"))
     api = RestApi(replace(connection, proxy=None))
-    found = connection_failed(api.server, error, connection)
-    assert "s3cret" not in f"{caught.value} {api.server} {found.message} {found.remedy}"
+    assert "s3cret" not in f"{proxy.value} {socks.value} {port.value} {api.server}"
 
 
 async def test_a_server_that_says_nothing_is_no_fault_of_tls(pki: Pki) -> None:
-    """A timeout of a TLS connection has an SSLWantReadError among its causes."""
-    done = asyncio.Event()
-
-    async def mute(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        await done.wait()
-        writer.close()
-
     tls = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     tls.load_cert_chain(pki.server_certificate, pki.server_key)
     async with await asyncio.start_server(mute, "127.0.0.1", 0, ssl=tls) as listening:
         address = f"https://127.0.0.1:{listening.sockets[0].getsockname()[1]}"
-        async with httpx.AsyncClient(verify=trusting(pki), timeout=httpx.Timeout(5, read=0.05)) as http:
-            with pytest.raises(httpx.ReadTimeout) as caught:
-                await http.get(address)
-        done.set()
-    found = connection_failed(address, caught.value, Connection(address))
-    assert "no answer within 30 s" in found.message
+        async with RestApi(Connection(address, tls=trusting(pki))) as api:
+            with pytest.raises(errors.Stalled, match="no answer within 30 s"):
+                await api.get_text("/metrics", silence_timeout_s=0.05, most_bytes=1)
 
 
 # -- TLS ------------------------------------------------------------------------------------------------

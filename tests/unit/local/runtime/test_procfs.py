@@ -16,7 +16,7 @@ from gpuyard.local.runtime import procfs
 from gpuyard.local.runtime.members import patiently
 from gpuyard.local.runtime.procfs import ProcessStat
 from gpuyard.local.runtime.spawn import pidfd_of
-from tests.waiting import until_async
+from tests.waiting import until, until_async
 
 
 def test_a_command_with_spaces_and_parentheses() -> None:
@@ -87,6 +87,8 @@ def test_a_variable_that_a_process_was_started_with() -> None:
     with subprocess.Popen(
         ["sleep", "600"], env={"PATH": os.environ["PATH"], "A": "b=c", "AA": "d"}
     ) as process:
+        # The kernel shows it a moment after it has begun the program.
+        until(lambda: procfs.environment_value(process.pid, "A"), "its environment is there")
         found = [procfs.environment_value(process.pid, name) for name in ("A", "AA", "B")]
         process.kill()
     assert found == ["b=c", "d", ""]

@@ -1,18 +1,20 @@
-"""HTTP/1.1 to a yard's unix socket. Source: RFC 9112.
+"""HTTP/1.1 to an API that no proxy is on the way to. Source: RFC 9112.
 
-Both ends are ours, so that it needs no more than this; a library for it costs each command as much time as
-all the rest of what it does (docs/adr/0011).
+The servers are known, so that it needs no more than this; a library for it costs each command as much time as
+all the rest of what it does (docs/adr/0011, 0053).
 """
 
 from __future__ import annotations
 
 import asyncio
+import math
 import os
 import select
 import socket
-from collections.abc import AsyncIterator, Mapping
-from contextlib import asynccontextmanager
+from collections.abc import AsyncGenerator, AsyncIterator, Mapping
+from contextlib import aclosing, asynccontextmanager
 from pathlib import Path
+from typing import Protocol
 
 from gpuyard import errors
 from gpuyard.client.http.exchange import CONNECT_TIMEOUT_S, ClientRequest, ClientResponse
@@ -21,12 +23,63 @@ _MAX_HEAD_BYTES = 1 << 20
 _PIECE_BYTES = 1 << 18
 
 
-class UnixHttp:
+class Endpoint(Protocol):
+    """Where an API listens.
+
+    Attributes:
+        headers: of each request, beside what the request itself says.
+        prefix: before each path.
+        keep_s: how long a connection that waits is trusted to be there still.
+    """
+
+    headers: Mapping[str, str]
+    prefix: str
+    keep_s: float
+
+    async def open(self, limit: int) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
+        """A new connection; heads have at most `limit` bytes. Raises OSError."""
+        ...
+
+    def failed(self, error: Exception, *, connecting: bool = False) -> errors.ConnectionFailed:
+        """What an error on the way to it means; TimeoutError: nothing came."""
+        ...
+
+
+class SocketEndpoint:
+    """Implements `Endpoint` for a yard's unix socket."""
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+        self.headers: Mapping[str, str] = {"Host": "localhost"}
+        self.prefix = ""
+        self.keep_s = math.inf
+
+    async def open(self, limit: int) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
+        """See `Endpoint.open`."""
+        return await asyncio.open_unix_connection(self._path, limit=limit)
+
+    def failed(self, error: Exception, *, connecting: bool = False) -> errors.ConnectionFailed:
+        """See `Endpoint.failed`."""
+        where = f"the API at {self._path} doesn't answer"
+        if isinstance(error, TimeoutError):
+            if connecting:
+                return errors.ConnectionFailed(f"{where}: no connection within {CONNECT_TIMEOUT_S:.0f} s")
+            return errors.Stalled(where, remedy="it may be overloaded: try again in a while")
+        if isinstance(error, ConnectionRefusedError):
+            return errors.ConnectionFailed(f"{where}: nothing listens there (connection refused)")
+        if isinstance(error, EOFError | ConnectionError):
+            return errors.ConnectionFailed(f"{where}: it cut the connection")
+        if isinstance(error, OSError):
+            return errors.ConnectionFailed(f"{where}: {error.strerror or error}")
+        return errors.ConnectionFailed(f"{where}: what answers there doesn't speak HTTP ({error})")
+
+
+class DirectHttp:
     """Implements `client.http.exchange.Http`."""
 
-    def __init__(self, socket: Path) -> None:
-        self._socket = socket
-        self._idle: list[_UnixConnection] = []
+    def __init__(self, endpoint: Endpoint) -> None:
+        self._endpoint = endpoint
+        self._idle: list[_HttpConnection] = []
         self._is_closed = False
 
     async def connect(self) -> None:
@@ -58,7 +111,7 @@ class UnixHttp:
         # The event loop lets go of a closed socket in its next turn.
         await asyncio.sleep(0)
 
-    async def _asked(self, request: ClientRequest) -> tuple[_UnixConnection, ClientResponse]:
+    async def _asked(self, request: ClientRequest) -> tuple[_HttpConnection, ClientResponse]:
         kept = self._kept()
         if kept is not None:
             try:
@@ -70,42 +123,42 @@ class UnixHttp:
         opened = await self._opened()
         return opened, await opened.ask(request)
 
-    def _kept(self) -> _UnixConnection | None:
-        while self._idle:
-            connection = self._idle.pop()
-            if not connection.has_ended:
-                return connection
+    def _kept(self) -> _HttpConnection | None:
+        for connection in [one for one in self._idle if one.has_ended]:
+            self._idle.remove(connection)
             connection.close()
-        return None
+        return self._idle.pop() if self._idle else None
 
-    async def _opened(self) -> _UnixConnection:
+    async def _opened(self) -> _HttpConnection:
         try:
             async with asyncio.timeout(CONNECT_TIMEOUT_S):
-                opened = await asyncio.open_unix_connection(self._socket, limit=_MAX_HEAD_BYTES)
-        except ConnectionRefusedError as error:
-            raise _silent(self._socket, "nothing listens there (connection refused)") from error
-        except TimeoutError as error:
-            raise _silent(self._socket, f"no connection within {CONNECT_TIMEOUT_S:.0f} s") from error
+                reader, writer = await self._endpoint.open(_MAX_HEAD_BYTES)
         except OSError as error:
-            raise _silent(self._socket, error.strerror or str(error)) from error
-        return _UnixConnection(self._socket, *opened)
+            raise self._endpoint.failed(error, connecting=True) from error
+        return _HttpConnection(self._endpoint, reader, writer)
 
 
-class _UnixConnection:
+class _HttpConnection:
     """One connection; carries one exchange after another."""
 
-    def __init__(self, socket: Path, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        self._socket = socket
+    def __init__(
+        self, endpoint: Endpoint, reader: asyncio.StreamReader, writer: asyncio.StreamWriter
+    ) -> None:
+        self._endpoint = endpoint
         self._reader = reader
         self._writer = writer
+        self._loop_time = asyncio.get_running_loop().time
+        self._waits_since = self._loop_time()
         #: Whether the last answer was read to its end and the server keeps the connection.
         self.is_free = True
-        self._wire: UnixWire | None = None
+        self._wire: UnixWire | _StreamWire | None = None
 
     @property
     def has_ended(self) -> bool:
         """Whether the server closed it, be it a moment ago: nothing is due on a connection that waits."""
         if self._reader.at_eof() or self._writer.is_closing():
+            return True
+        if self._loop_time() - self._waits_since > self._endpoint.keep_s:
             return True
         waiting = select.poll()
         waiting.register(self._writer.get_extra_info("socket").fileno(), select.POLLIN)
@@ -113,8 +166,9 @@ class _UnixConnection:
 
     def close(self) -> None:
         """Closes it; nothing of ours is still to be sent by then."""
-        self._writer.close()
-        if self._wire:
+        # TLS would wait for the other side's goodbye, which may never come.
+        self._writer.transport.abort()
+        if isinstance(self._wire, UnixWire):
             self._wire.close()
 
     async def ask(self, request: ClientRequest) -> ClientResponse:
@@ -122,18 +176,35 @@ class _UnixConnection:
         self.is_free = False
         try:
             async with self._step(request):
-                self._writer.write(_head(request) + (request.content or b""))
+                self._writer.write(_head(request, self._endpoint) + (request.content or b""))
                 await self._writer.drain()
                 status, headers = _parsed(await self._reader.readuntil(b"\r\n\r\n"))
+                while 100 <= status < 200 and status != 101:  # the answer is still to come
+                    status, headers = _parsed(await self._reader.readuntil(b"\r\n\r\n"))
+            pieces = self._pieces(request, status, headers)
+            if headers.get("content-encoding", "") == "gzip":
+                pieces = self._unpacked(pieces)
         except BaseException:
             self.close()
             raise
         if status == 101:
-            self._wire = await UnixWire.take(self._socket, self._reader, self._writer)
-        return ClientResponse(request.path, status, headers, self._pieces(request, headers), self._wire)
+            self._wire = await self._take()
+        return ClientResponse(request.path, status, headers, pieces, self._wire)
 
-    async def _pieces(self, request: ClientRequest, headers: Mapping[str, str]) -> AsyncIterator[bytes]:
-        if "transfer-encoding" in headers:
+    async def _take(self) -> UnixWire | _StreamWire:
+        """The connection, which speaks another protocol from now on."""
+        if isinstance(self._endpoint, SocketEndpoint):
+            return await UnixWire.take(self._endpoint, self._reader, self._writer)
+        # Whoever writes waits until all is on its way.
+        self._writer.transport.set_write_buffer_limits(0)
+        return _StreamWire(self._endpoint, self._reader, self._writer)
+
+    async def _pieces(
+        self, request: ClientRequest, status: int, headers: Mapping[str, str]
+    ) -> AsyncGenerator[bytes, None]:
+        if status in (204, 304):
+            pass
+        elif "transfer-encoding" in headers:
             while True:
                 async with self._step(request):
                     line = await self._reader.readline()
@@ -160,6 +231,7 @@ class _UnixConnection:
                 if not piece:
                     return
                 yield piece
+        self._waits_since = self._loop_time()
         self.is_free = headers.get("connection", "").lower() != "close"
 
     async def _exactly(self, request: ClientRequest, left: int) -> AsyncIterator[bytes]:
@@ -171,31 +243,39 @@ class _UnixConnection:
             left -= len(piece)
             yield piece
 
+    async def _unpacked(self, pieces: AsyncGenerator[bytes, None]) -> AsyncGenerator[bytes, None]:
+        import zlib
+
+        unpacking = zlib.decompressobj(16 + zlib.MAX_WBITS)
+        async with aclosing(pieces):
+            async for piece in pieces:
+                try:
+                    yield unpacking.decompress(piece)
+                except zlib.error as error:
+                    raise self._endpoint.failed(ValueError(f"a body that isn't gzip: {error}")) from error
+        if not unpacking.eof:
+            raise self._endpoint.failed(EOFError())
+
     @asynccontextmanager
     async def _step(self, request: ClientRequest) -> AsyncIterator[None]:
         """Bounds one step of an exchange, and says in our words what went wrong with it."""
         try:
             async with asyncio.timeout(request.silence_timeout_s):
                 yield
-        except TimeoutError as error:
-            raise errors.Stalled(
-                f"the API at {self._socket} doesn't answer: nothing for {request.silence_timeout_s:.0f} s",
-                remedy="it may be overloaded: try again in a while",
-            ) from error
-        except (EOFError, ConnectionError) as error:
-            raise _silent(self._socket, "it cut the connection") from error
-        except (ValueError, asyncio.LimitOverrunError) as error:
-            raise _silent(self._socket, f"what answers there doesn't speak HTTP ({error})") from error
+        except (OSError, EOFError, ValueError, asyncio.LimitOverrunError) as error:
+            raise self._endpoint.failed(error) from error
 
 
 class UnixWire:
     """Implements `client.http.exchange.Wire`: the socket itself, since asyncio's streams copy all twice."""
 
-    def __init__(self, path: Path, connected: socket.socket, read_already: bytes) -> None:
-        self._path, self._socket, self._read_already = path, connected, read_already
+    def __init__(self, endpoint: Endpoint, connected: socket.socket, read_already: bytes) -> None:
+        self._endpoint, self._socket, self._read_already = endpoint, connected, read_already
 
     @classmethod
-    async def take(cls, path: Path, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> UnixWire:
+    async def take(
+        cls, endpoint: Endpoint, reader: asyncio.StreamReader, writer: asyncio.StreamWriter
+    ) -> UnixWire:
         """Takes the connection over from asyncio; it ends with the writer."""
         transport = writer.transport
         assert isinstance(transport, asyncio.ReadTransport)
@@ -204,7 +284,7 @@ class UnixWire:
         read_already = await reader.read()
         ours = socket.socket(fileno=os.dup(writer.get_extra_info("socket").fileno()))
         ours.setblocking(False)
-        return cls(path, ours, read_already)
+        return cls(endpoint, ours, read_already)
 
     async def read(self, most_bytes: int) -> bytes:
         """See `Wire.read`."""
@@ -214,23 +294,47 @@ class UnixWire:
         try:
             return await asyncio.get_running_loop().sock_recv(self._socket, most_bytes)
         except ConnectionError as error:
-            raise _silent(self._path, "it cut the connection") from error
+            raise self._endpoint.failed(error) from error
 
     async def write(self, data: bytes) -> None:
         """See `Wire.write`."""
         try:
             await asyncio.get_running_loop().sock_sendall(self._socket, data)
         except ConnectionError as error:
-            raise _silent(self._path, "it cut the connection") from error
+            raise self._endpoint.failed(error) from error
 
     def close(self) -> None:
         """Lets go of it."""
         self._socket.close()
 
 
-def _head(request: ClientRequest) -> bytes:
-    lines = [f"{request.method} {request.target} HTTP/1.1", "Host: localhost", f"Accept: {request.accept}"]
-    lines += [f"{name}: {value}" for name, value in request.upgrade.items()]
+class _StreamWire:
+    """Implements `client.http.exchange.Wire` for what isn't a plain socket, such as TLS."""
+
+    def __init__(
+        self, endpoint: Endpoint, reader: asyncio.StreamReader, writer: asyncio.StreamWriter
+    ) -> None:
+        self._endpoint, self._reader, self._writer = endpoint, reader, writer
+
+    async def read(self, most_bytes: int) -> bytes:
+        """See `Wire.read`."""
+        try:
+            return await self._reader.read(most_bytes)
+        except OSError as error:
+            raise self._endpoint.failed(error) from error
+
+    async def write(self, data: bytes) -> None:
+        """See `Wire.write`."""
+        try:
+            self._writer.write(data)
+            await self._writer.drain()
+        except OSError as error:
+            raise self._endpoint.failed(error) from error
+
+
+def _head(request: ClientRequest, endpoint: Endpoint) -> bytes:
+    lines = [f"{request.method} {endpoint.prefix}{request.target} HTTP/1.1", f"Accept: {request.accept}"]
+    lines += [f"{name}: {value}" for name, value in (*endpoint.headers.items(), *request.upgrade.items())]
     if request.content is not None:
         lines += [f"Content-Type: {request.content_type}", f"Content-Length: {len(request.content)}"]
     return "\r\n".join((*lines, "", "")).encode("ascii")
@@ -251,10 +355,6 @@ def _parsed(head: bytes) -> tuple[int, dict[str, str]]:
     if not headers.get("content-length", "0").isdecimal():
         raise ValueError("a Content-Length that is no number")
     return int(rest.split(" ", 1)[0]), headers
-
-
-def _silent(socket: Path, reason: str) -> errors.ConnectionFailed:
-    return errors.ConnectionFailed(f"the API at {socket} doesn't answer: {reason}")
 
 
 def _size(line: bytes) -> int:

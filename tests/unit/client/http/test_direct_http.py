@@ -14,15 +14,15 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from gpuyard import errors
+from gpuyard.client.http.direct_http import DirectHttp, SocketEndpoint
 from gpuyard.client.http.exchange import ClientRequest
-from gpuyard.client.http.unix_http import UnixHttp
 
 Handler = Callable[[asyncio.StreamReader, asyncio.StreamWriter], Awaitable[None]]
 GET = ClientRequest("GET", "/version")
 
 
 @asynccontextmanager
-async def served(handler: Handler) -> AsyncIterator[UnixHttp]:
+async def served(handler: Handler) -> AsyncIterator[DirectHttp]:
     serving: list[asyncio.Task[Any]] = []
 
     async def handle(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
@@ -36,7 +36,7 @@ async def served(handler: Handler) -> AsyncIterator[UnixHttp]:
 
     with tempfile.TemporaryDirectory(dir="/tmp") as folder:
         async with await asyncio.start_unix_server(handle, f"{folder}/api"):
-            http = UnixHttp(Path(folder) / "api")
+            http = DirectHttp(SocketEndpoint(Path(folder) / "api"))
             yield http
             await http.aclose()
             await asyncio.gather(*serving, return_exceptions=True)
@@ -59,7 +59,7 @@ def saying(*pieces: bytes, connections: list[int] | None = None) -> Handler:
     return handle
 
 
-async def read(http: UnixHttp, request: ClientRequest = GET) -> bytes:
+async def read(http: DirectHttp, request: ClientRequest = GET) -> bytes:
     async with http.send(request) as answer:
         return await answer.read()
 
