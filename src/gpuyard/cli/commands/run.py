@@ -79,7 +79,8 @@ Ctrl-C detaches with 0; the run goes on.
     "--nodes",
     key="nodes",
     metavar="N|MIN..MAX",
-    help="Pods, each with these resources, that start together; 2..4 may be scaled (default: 1).",
+    help="Pods, each with these resources, that start together; 2..4 may be scaled, and starts killed pods "
+    "again, up to 6 without --retries, also those killed for memory (default: 1).",
 )
 @spec_option(
     "--sweep",
