@@ -69,3 +69,15 @@ async def test_what_the_client_left_is_ended(served: Served, host: ImageHost, ti
             socket.transport.abort()
         await until_async(lambda: not left(), "what an exec started has ended")
         assert (await host.get("a"))["status"]["phase"] == "Running"
+
+
+async def test_who_attaches_gives_a_container_its_input(served: Served, host: ImageHost, tiny: Tiny) -> None:
+    asked = {"args": ["echo up; cat; echo end"], "stdin": True, "stdinOnce": True}
+    async with served.running():
+        await host.create_in(tiny.reference, "a", main=asked)
+        await host.says("a", "up")
+        await host.until("a", lambda pod: pod["status"].get("phase") == "Running")
+        async with served.connect("a/attach", stdin="true", stdout="true") as socket:
+            await socket.send(b"\0a word\n")
+            await socket.send(b"\xff\0")
+            assert (await rest_of(socket)).channels[1] == b"a word\nend\n"

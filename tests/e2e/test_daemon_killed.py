@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import json
 import os
 import shutil
 import signal
 import threading
 from pathlib import Path
 
+from tests.terminal import Terminal
 from tests.waiting import until
 
 from .conftest import Yard, alive, kill, processes
@@ -261,3 +263,26 @@ def test_what_was_run_beside_a_run_ends_with_the_daemon_or_when_the_next_one_sta
     own_yard.ok("up")
     until(lambda: set(processes(beside)) == left_on_purpose, "nothing of it is left, and all that was left")
     assert own_yard.state("train")["state"] == "running"
+
+
+def test_the_terminal_of_a_process_goes_on(own_yard: Yard) -> None:
+    job = json.loads(own_yard.ok("run", "--dry-run", "-o", "json", "-n", "typed", "--", "sh", "-i"))
+    job["spec"]["template"]["spec"]["containers"][0] |= {"stdin": True, "tty": True}
+    own_yard.api("POST", "/apis/batch/v1/namespaces/default/jobs", job)
+    own_yard.wait_for("typed", "running")
+    attach = own_yard.words("attach", "typed")
+    with Terminal(attach, own_yard.environ, own_yard.work) as terminal:
+        terminal.type("kept=by''-it; echo $kept\n")
+        terminal.wait_for("by-it\r\n")
+        own_yard.kill_daemon()
+        terminal.finish()
+        assert terminal.settings == terminal.before
+    own_yard.ok("up")
+    with Terminal(attach, own_yard.environ, own_yard.work) as terminal:
+        terminal.type("echo still $kept\n")
+        terminal.wait_for("still by-it\r\n")
+        terminal.type("\x10\x11")
+        assert terminal.finish() == 0
+    with Terminal(attach, own_yard.environ, own_yard.work) as terminal:
+        terminal.type("exit 9\n")
+        assert terminal.finish() == 9

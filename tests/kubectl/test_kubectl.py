@@ -450,7 +450,7 @@ REFUSED = {
     "create cronjob c --image=i --schedule=@hourly": KINDS,
     "create job j --from=cronjob/x": NO_TYPE,
     "create token default": "this gpuyard yard serves no token of serviceaccounts",
-    "run -i r --image=i --restart=Never -- sh": "gives standard input to processes of the host only",
+    "run -it r --image=i --restart=Never -- sh": "gives terminals to processes of the host only",
     "expose pod trainer --port=80": HEADLESS,
     "autoscale job sweep --max=2": "could not find scale subresource",
     "scale job/sweep --replicas=2": "this gpuyard yard serves no scale of jobs",

@@ -51,8 +51,7 @@ _CONTAINER_FIELDS = {
 }
 #: The same of containers with an image.
 _IMAGE_FIELDS = {
-    "stdin": "this yard gives standard input to processes of the host only, not to images",
-    "tty": "this yard gives terminals to processes of the host only, not to images",
+    "tty": "this yard gives terminals to processes of the host only; exec has one in an image, too",
 }
 #: Types of host paths that are folders; without a type it is what is there.
 HOST_FOLDERS = ("", "Directory", "DirectoryOrCreate")

@@ -83,6 +83,8 @@ def run_args(
     args += ["--label", f"{LABEL_YARD}={yard}", "--label", f"{LABEL_FOLDER}={folder}"]
     # The container writes to our log file itself: nothing between them can lose a line or hold one back.
     args += ["--log-driver=passthrough"]
+    if spec.stdin:
+        args.append("--interactive")
     args += ["--conmon-pidfile", str(folder / CONMON_PID), "--pidfile", str(folder / INIT_PID)]
     args += ["--network=host", "--http-proxy=false", "--sdnotify=ignore", "--no-healthcheck"]
     args += ["--env-file", str(folder / ENV_FILE), "--env", f"{ENV_CONTAINER}={spec.name}"]
