@@ -6,6 +6,7 @@ daemon. A socket in the folder of the start leads to it.
 
 from __future__ import annotations
 
+import asyncio
 import fcntl
 import os
 import socket
@@ -125,7 +126,12 @@ class ContainerInput:
             folder: of the start.
             stdin: whether input is to be given to it.
         """
-        return cls(await patiently(partial(_receive, folder)), stdin=stdin)
+        receiving = asyncio.ensure_future(patiently(partial(_receive, folder)))
+        try:
+            return cls(await asyncio.shield(receiving), stdin=stdin)
+        except asyncio.CancelledError:
+            cls(await receiving, stdin=False).close()
+            raise
 
     def close_stdin(self) -> None:
         """See `AttachedInput.close_stdin`."""

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import asyncio
 import os
 from collections.abc import Awaitable, Callable
 from contextlib import suppress
@@ -11,6 +12,7 @@ from gpuyard.local.runtime.container import Container
 from gpuyard.local.runtime.runtimes import Runtimes
 from gpuyard.local.runtime.standard_input.container_input import ContainerInput
 from gpuyard.local.runtime.values import ContainerSpec
+from tests.small_disk import mounted
 from tests.waiting import until_async
 
 Start = Callable[..., Awaitable[Container]]
@@ -118,3 +120,26 @@ async def test_a_folder_may_be_longer_than_the_address_of_a_socket(runtime: Runt
     client.close()
     assert (await container.wait()).code == 0
     assert container.log_path.read_bytes() == b"through"
+
+
+async def test_who_leaves_while_attaching_ends_the_input_for_one(start: Start) -> None:
+    container = await start("cat", stdin=True, stdin_once=True)
+    attaching = asyncio.create_task(_attached(container))
+    await asyncio.sleep(0)  # it waits for the keeper
+    attaching.cancel()
+    await asyncio.wait([attaching])
+    assert attaching.cancelled()
+    async with asyncio.timeout(60):
+        assert (await container.wait()).code == 0
+
+
+async def test_a_terminal_goes_on_when_the_disk_of_its_log_is_full(runtime: Runtimes) -> None:
+    lines = "i=0; while [ $i -lt 3000 ]; do i=$((i+1)); echo $1; done; exit 5"
+    with mounted("tmpfs", 1) as disk:
+        spec = ContainerSpec(
+            "test-full", ["sh", "-c", lines, "sh", "x" * 1000], {"PATH": "/usr/bin:/bin"}, "/", tty=True
+        )
+        container = await runtime.start(disk / "start", spec)
+        async with asyncio.timeout(60):
+            assert (await container.wait()).code == 5
+        assert b"output is missing here" in container.log_path.read_bytes()
