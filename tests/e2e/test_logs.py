@@ -153,7 +153,8 @@ def test_lines_of_several_ranks_come_in_the_order_of_time(yard: Yard) -> None:
         " *) until [ -e a ]; do sleep 0.1; done; sleep 0.5; echo b; sleep 0.5; touch b;; esac"
     )
     yard.ok("run", "-n", "turns", "--nodes", "2", "--", "sh", "-c", script)
-    assert yard.ok("logs", "turns") == "[0] a\n[1] b\n[0] c\n"
+    for options in ((), ("-f",)):
+        assert yard.ok("logs", *options, "turns") == "[0] a\n[1] b\n[0] c\n"
     assert yard.ok("logs", "--rank", "0", "turns") == "a\nc\n"
     timed = yard.ok("logs", "--timestamps", "turns").splitlines()
     assert [re.sub(r"\] \S+Z ", "] ", line) for line in timed] == ["[0] a", "[1] b", "[0] c"]

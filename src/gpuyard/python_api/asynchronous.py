@@ -187,8 +187,8 @@ class AsyncRun:
     ) -> AsyncGenerator[str, None]:
         """Its output line by line, without the newlines, attempt after attempt.
 
-        Of a run of several pods the lines come in the order of time, with `follow` as they are printed, each
-        after its rank: `[1] loss 0.4`.
+        Of a run of several pods the lines come in the order of time, with `follow` new ones as they are
+        printed, each after its rank: `[1] loss 0.4`.
         A line in parentheses stands where bytes are missing that are no longer kept.
 
         Args:

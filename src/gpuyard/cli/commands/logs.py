@@ -49,8 +49,8 @@ def command(
     timestamps: bool,
     ranks: tuple[int, ...],
 ) -> None:
-    """Print what a run's processes wrote; with several attempts, one after the other; without -f,
-    that of several pods in the order of time."""
+    """Print what a run's processes wrote; with several attempts, one after the other; that of several
+    pods in the order of time, and with -f what is new as it comes."""
     import sys
 
     from gpuyard.cli.attachment import attached

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncGenerator
+import dataclasses
+from collections.abc import AsyncGenerator, Mapping
 from contextlib import aclosing, suppress
 from dataclasses import dataclass
 from typing import Any
 
 from gpuyard import errors
-from gpuyard.client.log_place import Gap, LogOptions, log_place
+from gpuyard.client.log_place import Gap, LogOptions, LogPlace, LogQuery, log_place
 from gpuyard.kube.objects import PODS, Manifest, labels_of, uid_of
 from gpuyard.kube.pods import container_statuses
 from gpuyard.kube.wellknown import LABEL_RUN
@@ -66,7 +67,11 @@ def start_of(pod: Manifest) -> int | None:
 
 
 class PodLog:
-    """Reads a pod's log; keeps its place over several calls, as the container may be started anew."""
+    """Reads a pod's log; keeps its place over several calls, as the container may be started anew.
+
+    Attributes:
+        past_is_read: whether `past` came to its end.
+    """
 
     def __init__(self, target: Target, pod: Manifest, options: LogOptions) -> None:
         """`options` say which part."""
@@ -79,7 +84,13 @@ class PodLog:
         self._all = options.is_whole
         self._failed_since: float | None = None
         self._is_away = False
-        self._place = log_place(target.api.server_headers, options, restarts=self._restarts)
+        self._options = options
+        self._headers = target.api.server_headers
+        self.past_is_read = False
+        self._place = self._place_of(options)
+
+    def _place_of(self, options: LogOptions) -> LogPlace:
+        return log_place(self._headers, options, restarts=self._restarts)
 
     async def read(self) -> AsyncGenerator[LogEvent, None]:
         """What there is.
@@ -97,6 +108,26 @@ class PodLog:
                 yield Gap(f"(the output of {gone} earlier start{'s' if gone > 1 else ''} is gone)")
         async for event in self._stream():
             yield event
+
+    async def past(self) -> AsyncGenerator[LogEvent, None]:
+        """What there is, each line with its time; `follow` goes on behind it, and where that was cut.
+
+        Raises:
+            ApiError: it can't be read, and that doesn't pass.
+        """
+        # Behind it everything is new, however few lines were asked for.
+        behind = self._place_of(dataclasses.replace(self._options, tail_lines=None))
+        dated = self._place_of(dataclasses.replace(self._options, timestamps=True))
+        before, self._place = self._place, _Both(dated, behind)
+        try:
+            async with aclosing(self.read()) as log:
+                async for event in log:
+                    before = behind
+                    yield event
+            before, self.past_is_read = behind, True
+        except _PASSING:
+            pass
+        self._place = before
 
     async def follow(self, start: int) -> AsyncGenerator[LogEvent, None]:
         """To the end of this start of the container; what is cut meanwhile is resumed where it broke off.
@@ -196,6 +227,29 @@ class PodLog:
         if isinstance(error, errors.ConnectionFailed | errors.ServiceUnavailable):
             return away_text(self._target, self._run)
         return f"the output of pod {self._name} can't be read, trying again …: {error}"
+
+
+class _Both:
+    """Implements `LogPlace` for two readers of the same streams, of whom the first is shown what comes."""
+
+    def __init__(self, shown: LogPlace, other: LogPlace) -> None:
+        self.ends_early = shown.ends_early
+        self._shown = shown
+        self._other = other
+
+    def query(self) -> LogQuery:
+        """See `LogPlace`."""
+        return self._shown.query()
+
+    def begin(self, headers: Mapping[str, str]) -> None:
+        """See `LogPlace`."""
+        self._shown.begin(headers)
+        self._other.begin(headers)
+
+    def fresh(self, piece: bytes) -> list[bytes | Gap]:
+        """See `LogPlace`."""
+        self._other.fresh(piece)
+        return self._shown.fresh(piece)
 
 
 def away_text(target: Target, name: str) -> str:

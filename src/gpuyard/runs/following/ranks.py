@@ -1,4 +1,4 @@
-"""The output of a run of several pods: each rank's log whole and in its order, all of them as they come."""
+"""The output of a run of several pods: each rank's log whole and in its order."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from gpuyard.client.log_place import LogOptions
 from gpuyard.kube.objects import Manifest, uid_of
 from gpuyard.kube.timestamps import parse_time
 from gpuyard.runs.following.pod_log import LogEvent, PodLog, start_of
-from gpuyard.runs.run import Run, rank_of
+from gpuyard.runs.run import Run, is_alive, rank_of
 from gpuyard.runs.target import Target
 
 if TYPE_CHECKING:
@@ -46,8 +46,27 @@ class OfRank:
         return f"{self.rank} {self.values}".rstrip()
 
 
+@dataclass(eq=False)
+class _Start:
+    """A start of a container whose output is to be read.
+
+    Attributes:
+        number: see `start_of`.
+        head: whose it is.
+        has_ended: whether its pod had, when it was found.
+    """
+
+    log: PodLog
+    number: int
+    head: OfRank
+    began_ns: int
+    has_ended: bool
+
+
 class RankLogs:
     """Reads the logs of all ranks at the same time; an asynchronous context, which ends the readers.
+
+    What is there already comes first, in the order of time, and then what each of them says, as it comes.
 
     Args:
         target: where the run is.
@@ -64,7 +83,8 @@ class RankLogs:
         self._ranks = frozenset(ranks)
         self._sweep = sweep
         self._seen: set[tuple[str, int]] = set()
-        self._due: dict[int, deque[tuple[Manifest, int]]] = {}
+        self._due: dict[int, deque[_Start]] = {}
+        self._past: asyncio.Task[None] | None = None
         self._readers: dict[int, asyncio.Task[None]] = {}
         self._logs: dict[str, PodLog] = {}
         self._attempts: dict[int, list[str]] = {}
@@ -76,9 +96,10 @@ class RankLogs:
     async def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
     ) -> None:
-        for reader in self._readers.values():
-            reader.cancel()
-        await asyncio.gather(*self._readers.values(), return_exceptions=True)
+        tasks = [*self._readers.values(), *([self._past] if self._past else [])]
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
 
     @property
     def is_idle(self) -> bool:
@@ -94,9 +115,15 @@ class RankLogs:
             if start < 0 and uid in self._logs:
                 continue  # while it waits to be started again there is nothing new
             self._seen.add((uid, start))
-            self._due.setdefault(rank, deque()).append((pod, start))
-            if rank not in self._readers or self._readers[rank].done():
-                self._readers[rank] = asyncio.create_task(self._read(rank), name=f"log of rank {rank}")
+            found = _Start(self._log_of(pod), start, self._head(pod), _began_ns(pod), not is_alive(pod))
+            self._due.setdefault(rank, deque()).append(found)
+        if self._past is None:
+            self._past = asyncio.create_task(self._read_past(), name="output that is there")
+        for rank, due in self._due.items():
+            if due and (rank not in self._readers or self._readers[rank].done()):
+                self._readers[rank] = asyncio.create_task(
+                    self._read(rank, self._past), name=f"log of rank {rank}"
+                )
 
     async def next(self) -> OfRank:
         """The next piece.
@@ -111,21 +138,46 @@ class RankLogs:
         while not self._pieces.empty():
             yield _raised(self._pieces.get_nowait())
 
-    async def _read(self, rank: int) -> None:
-        values = _values(self._sweep, rank)
+    def _log_of(self, pod: Manifest) -> PodLog:
+        uid = uid_of(pod)
+        if uid not in self._logs:
+            self._logs[uid] = PodLog(self._target, pod, self._options)
+            self._attempts.setdefault(rank_of(pod), []).append(uid)
+        return self._logs[uid]
+
+    def _head(self, pod: Manifest) -> OfRank:
+        rank = rank_of(pod)
+        return OfRank(rank, None, self._attempts[rank].index(uid_of(pod)) + 1, _values(self._sweep, rank))
+
+    async def _read_past(self) -> None:
+        """What there is of several logs; their readers go on behind it."""
+        starts = [start for rank in sorted(self._due) for start in self._due[rank]]
+        if len(starts) < 2 or self._options.tail_lines == 0:
+            return
+        from gpuyard.runs.following.merged_logs import DatedLog, in_order
+
+        logs = [DatedLog(start.log.past(), start.began_ns) for start in starts]
+        try:
+            async with aclosing(in_order(logs, keep_times=self._options.timestamps)) as events:
+                async for place, event in events:
+                    start = starts[place]
+                    if event is None:
+                        if not (start.has_ended and start.log.past_is_read):
+                            continue  # its reader will say so
+                        self._due[start.head.rank].remove(start)
+                    await self._pieces.put(dataclasses.replace(start.head, event=event))
+        except errors.GpuyardError as error:
+            await self._pieces.put(error)
+
+    async def _read(self, rank: int, past: asyncio.Task[None]) -> None:
+        await asyncio.wait([past])
         try:
             while due := self._due[rank]:
-                pod, start = due.popleft()
-                uid = uid_of(pod)
-                attempts = self._attempts.setdefault(rank, [])
-                if uid not in attempts:
-                    attempts.append(uid)
-                    self._logs[uid] = PodLog(self._target, pod, self._options)
-                number = attempts.index(uid) + 1
-                async with aclosing(self._logs[uid].follow(start)) as log:
+                start = due.popleft()
+                async with aclosing(start.log.follow(start.number)) as log:
                     async for event in log:
-                        await self._pieces.put(OfRank(rank, event, number, values))
-                await self._pieces.put(OfRank(rank, None, number, values))
+                        await self._pieces.put(dataclasses.replace(start.head, event=event))
+                await self._pieces.put(start.head)
         except errors.GpuyardError as error:
             await self._pieces.put(error)
 
