@@ -8,6 +8,7 @@ from pathlib import Path
 
 from tests.waiting import until
 
+from .conftest import Yard
 from .shell import NOWHERE, Shell
 
 MAKES = """
@@ -71,3 +72,15 @@ def test_what_can_not_be_copied_is_said(target: Shell) -> None:
     assert "both are in runs" in target.refused(2, "cp", "a:b", "c:d")
     target.ok("run", "-d", "-n", "waits", *NOWHERE, "--", "true")
     assert "doesn't run yet" in target.refused(1, "cp", "waits:x", ".")
+
+
+def test_a_folder_that_changes_while_it_is_copied_is_there_and_that_is_told(yard: Yard) -> None:
+    makes = "mkdir out && truncate -s 100M out/grows && touch made"
+    grows = f"{makes} && exec >> out/grows && while :; do echo; done"
+    yard.background("grows", "--", "sh", "-c", grows)
+    yard.ok("exec", "grows", "--", "sh", "-c", "until [ -e made ]; do sleep 0.1; done")
+    result = yard.call("cp", "grows:out", "copy")
+    assert (result.code, result.out) == (1, "")
+    assert "changed while it was copied: tar: ./grows: file changed as we read it" in result.err
+    assert "Copied 10" in result.err
+    assert (yard.work / "copy/grows").stat().st_size >= 100 << 20

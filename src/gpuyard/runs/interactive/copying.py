@@ -41,13 +41,15 @@ if [ -e "$1" ]; then echo "it is neither file nor folder" >&2; else echo "it isn
 exit 100
 """
 # Arguments: the path, its folder and its name there, the source's name, a name that is new, and whether a
-# folder comes. What is there already stays until all has come.
+# folder comes. What is there already stays until all has come. What copies that were killed have left goes a
+# day later: no other one is on its way for so long, and not every image or file system has locks.
 _TAKE_SCRIPT = """\
 command -v tar >/dev/null || exit 127
 fail() { echo "$1" >&2; exit 100; }
 if [ -d "$1" ]; then dir=$1 name=$4; else dir=$2 name=$3; fi
 [ -d "$dir" ] || fail "there is no folder $dir"
 [ -n "$name" ] || fail "there is no folder $1"
+find "$dir"/.gpuyard-new-* -prune -mtime +0 -exec rm -rf {} + 2>/dev/null
 new=$dir/$5
 mkdir -m 700 "$new" || exit 100
 trap 'rm -rf "$new"' EXIT

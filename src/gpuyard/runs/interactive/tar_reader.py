@@ -25,6 +25,9 @@ _FILES = (tarfile.REGTYPE, tarfile.AREGTYPE, tarfile.CONTTYPE)
 _PERMISSIONS = 0o777
 #: What is read of extended headers.
 _PAX_KEYS = {b"path", b"linkpath", b"size"}
+#: Of names that are left out; the others are counted. And how much of a name and of a reason is said.
+_MAX_LEFT_OUT = 100
+_MAX_SAID = 1000
 #: Of a number of bytes; a file system's largest file has 19.
 _MAX_DIGITS = 20
 
@@ -42,13 +45,14 @@ class TarReader:
         size: of the file, as soon as that is known; 0 of a folder.
         done_bytes: of files, so far.
         is_whole: whether the archive's end has come.
-        left_out: names that weren't unpacked, with the reason.
+        left_out: names that weren't unpacked, with the reason; the first hundred, and then how many more.
     """
 
     def __init__(self, made: Path) -> None:
         self.size = self.done_bytes = 0
         self.is_whole = False
-        self.left_out: list[str] = []
+        self._left_out: list[str] = []
+        self._more_left_out = 0
         self._made = made
         self._head = bytearray()
         self._left = self._padding = 0
@@ -58,6 +62,11 @@ class TarReader:
         self._file = -1
         self._links: dict[_Parts, str] = {}
         self._folders: dict[_Parts, int] = {}
+
+    @property
+    def left_out(self) -> list[str]:
+        """See the class."""
+        return self._left_out + ([f"{self._more_left_out} more"] if self._more_left_out else [])
 
     def feed(self, data: Bytes) -> None:
         """Takes the next piece.
@@ -129,7 +138,7 @@ class TarReader:
         parts = self._place(name)
         path = self._made.joinpath(*parts)
         if parts and parts[:-1] not in self._folders:
-            self.left_out.append(f"{name}: it is in no folder of what is copied")
+            self._leave_out(name, "it is in no folder of what is copied")
         elif info.isdir():
             path.mkdir(mode=0o700, exist_ok=True)
             self._folders[parts] = info.mode & _PERMISSIONS
@@ -142,7 +151,13 @@ class TarReader:
         elif info.islnk():
             self._link(parts, name, target)
         else:
-            self.left_out.append(f"{name}: neither file, folder nor link")
+            self._leave_out(name, "neither file, folder nor link")
+
+    def _leave_out(self, name: str, why: str) -> None:
+        if len(self._left_out) < _MAX_LEFT_OUT:
+            self._left_out.append(f"{name[:_MAX_SAID]}: {why[:_MAX_SAID]}")
+        else:
+            self._more_left_out += 1
 
     def _keep_link(self, parts: _Parts, name: str, target: str) -> None:
         # Folders above are real, so the name tells how deep it is.
@@ -151,7 +166,7 @@ class TarReader:
         ups = next((n for n, step in enumerate(steps) if step != ".."), len(steps))
         # `..` behind a name could leave from where a link by that name leads to.
         if target.startswith("/") or ups > depth or ".." in steps[ups:]:
-            self.left_out.append(f"{name}: a link that leads out of the folder, to {target}")
+            self._leave_out(name, f"a link that leads out of the folder, to {target}")
         else:
             self._links[parts] = target
 
@@ -164,7 +179,7 @@ class TarReader:
         elif first[:-1] in self._folders and path.is_file():
             os.link(path, self._made.joinpath(*parts), follow_symlinks=False)
         else:
-            self.left_out.append(f"{name}: the same as {target}, which isn't there")
+            self._leave_out(name, f"the same as {target}, which isn't there")
 
     def _place(self, name: str) -> _Parts:
         """Where a member goes: the first one decides whether it is a file alone or a folder."""

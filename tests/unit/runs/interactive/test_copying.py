@@ -1,17 +1,20 @@
-"""Copies out of a pod whose tar is scripted: what of them gets its name here."""
+"""Copies out of a pod whose tar is scripted, and into one that is here: what of them gets its name."""
 
 from __future__ import annotations
 
+import asyncio
 import json
+import os
 import tarfile
 from pathlib import Path
+from urllib.parse import parse_qs, urlsplit
 
 import pytest
 from websockets.asyncio.server import ServerConnection
 
 from gpuyard import errors
 from gpuyard.client.streams.remote_command import V5
-from gpuyard.runs.interactive.copying import CopyResult, copy_from
+from gpuyard.runs.interactive.copying import CopyResult, copy_from, copy_to
 from gpuyard.runs.interactive.live_pod import LivePod
 from gpuyard.runs.target import Target
 from tests.unit.client.streams.conftest import serving
@@ -58,3 +61,39 @@ async def test_a_folder_goes_through_a_link_of_its_own_name_and_through_none_bel
     with pytest.raises(errors.UsageError, match="sub is a link here"):
         await copied(tmp_path, ROOT, *sub)
     assert not list((tmp_path / "real/elsewhere").iterdir())
+
+
+async def _run(connection: ServerConnection) -> None:
+    """What is to be run in the pod runs here."""
+    assert connection.request is not None
+    command = parse_qs(urlsplit(connection.request.path).query)["command"]
+    program = await asyncio.create_subprocess_exec(*command, stdin=asyncio.subprocess.PIPE)
+    assert program.stdin is not None
+    async for message in connection:
+        assert isinstance(message, bytes)
+        if message == b"\xff\0":
+            break
+        program.stdin.write(message[1:])
+        await program.stdin.drain()
+    program.stdin.close()
+    assert await program.wait() == 0
+    await connection.send(b"\x03" + json.dumps({"status": "Success"}).encode())
+
+
+async def test_what_killed_copies_left_in_a_pod_goes_a_day_later(tmp_path: Path) -> None:
+    remote, two_days = tmp_path / "remote", 2 * 86400
+    (tmp_path / "kept").mkdir()
+    for name in (".gpuyard-new-old", ".gpuyard-new-going", "of-the-user"):
+        (remote / name / "it").mkdir(parents=True)
+    (remote / ".gpuyard-new-link").symlink_to(tmp_path / "kept")
+    for path in (*remote.iterdir(), tmp_path / "kept"):
+        if "going" not in path.name:
+            then = path.lstat().st_mtime - two_days
+            os.utime(path, (then, then), follow_symlinks=False)
+    (tmp_path / "x").write_text("x")
+    pod = LivePod(run="train", name="train-0", container="main")
+    async with serving(_run, V5) as api:
+        target = Target(api, "n", is_yard=True)
+        await copy_to(target, pod, tmp_path / "x", str(remote), lambda done, size: None)
+    assert sorted(path.name for path in remote.iterdir()) == [".gpuyard-new-going", "of-the-user", "x"]
+    assert (remote / "x").read_text() == "x" and (tmp_path / "kept").is_dir()

@@ -169,6 +169,14 @@ def test_a_hard_link_to_a_link_is_the_same_link(made: Path) -> None:
     assert {path.name for path in made.iterdir()} == {"sub", "x"}
 
 
+def test_of_many_that_are_left_out_some_are_named_and_the_rest_is_counted(made: Path) -> None:
+    fifos = [member(f"./{number}" + "x" * 5000, kind=tarfile.FIFOTYPE) for number in range(250)]
+    reader = unpack(made, archive(ROOT, *fifos))
+    assert [note[:3] for note in reader.left_out[:2]] == ["./0", "./1"]
+    assert (len(reader.left_out), reader.left_out[-1]) == (101, "150 more")
+    assert max(map(len, reader.left_out)) < 2100
+
+
 def test_devices_are_left_out(made: Path) -> None:
     reader = unpack(made, archive(ROOT, member("./fifo", kind=tarfile.FIFOTYPE), member("./x", b"x")))
     assert [note.split(":")[0] for note in reader.left_out] == ["./fifo"]
