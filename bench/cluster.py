@@ -42,6 +42,7 @@ def measure() -> list[Row]:
         with _cluster(work / "cluster") as cluster:
             return [
                 _run(cluster, work),
+                _exec(cluster, work),
                 *_agent(cluster, work),
                 *_installed(cluster, work),
                 _creates(cluster),
@@ -113,6 +114,24 @@ def _kubectl_run(cluster: Cluster, name: str, manifest: Path) -> None:
         timeout_s=_LIMIT_S,
         pause_s=0,
     )
+
+
+def _exec(cluster: Cluster, work: Path) -> Row:
+    """Medians, by turns, with the same kubeconfig."""
+    image = f"--image={cluster.registry}/busybox:1"
+    _gpuyard(
+        cluster, work, "run", f"--context={_CONTEXT}", "-d", "-n", "looked-into", image, "--", "sleep", "600"
+    )
+    pods = ["pod", "-l", "gpuyard.io/run=looked-into"]
+    cluster.kubectl("wait", *pods, "--for=condition=Ready", "--timeout=60s")
+    pod = cluster.kubectl("get", *pods, "-o", "name").strip()
+    words = ["exec", f"--context={_CONTEXT}", "looked-into", "--", "true"]
+    ours, theirs = [], []
+    for _ in range(_TIMES + 1):
+        theirs.append(_seconds(lambda: cluster.kubectl("exec", pod, "--", "true")))
+        ours.append(_seconds(lambda: _gpuyard(cluster, work, *words)))
+    figure, peer = statistics.median(ours[1:]), statistics.median(theirs[1:])
+    return Row("exec -- true, cluster", figure, "s", 1.2 * peer, "kubectl exec, now", peer)
 
 
 def _agent(cluster: Cluster, work: Path) -> list[Row]:
