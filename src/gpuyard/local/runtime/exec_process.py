@@ -26,7 +26,8 @@ from gpuyard.local.runtime.values import ENV_EXEC
 
 #: From the SIGHUP to the SIGKILL.
 _GRACE_S = 2.0
-_POLL_S = 0.05
+#: Pauses between two looks at all of the host's processes.
+_FIRST_POLL_S, _LAST_POLL_S = 0.05, 1.0
 #: Control-D: the end of the input, to a terminal.
 _END_OF_FILE = b"\x04"
 _PTMX = os.makedev(5, 2)
@@ -66,6 +67,8 @@ class ExecProcess:
         self._mark = mark
         self._note = note
         self._terminal = outputs[1] if tty else None
+        #: Start ticks of what has to end, by pid.
+        self._known: dict[int, int] = {}
         self._pidfd = os.pidfd_open(pid)
         self._code: asyncio.Future[int] = asyncio.get_running_loop().create_future()
         try:
@@ -164,28 +167,47 @@ class ExecProcess:
 
     async def close(self) -> None:
         """See `ContainerStreams.close`."""
+        if runs := not self._code.done():
+            # Now: the child may end by its terminal's end, and leave others.
+            await patiently(self._processes)
         self.close_stdin()
         for descriptor in self.outputs.values():
             os.close(descriptor)  # of a terminal: SIGHUP to its session
         self.outputs, self._terminal = {}, None
-        if not self._code.done():
+        if runs:
             await self._end()
         os.close(self._pidfd)
         _remove_note(self._note)
 
     async def _end(self) -> None:
-        kill_at = asyncio.get_running_loop().time() + _GRACE_S
-        # What brought the program into a sandbox is among them, and may end before it.
+        kill_at, pause_s = asyncio.get_running_loop().time() + _GRACE_S, _FIRST_POLL_S
         left = await patiently(self._processes)
-        send(left, signal.SIGHUP)
+        self._send(left, signal.SIGHUP)
+        # What brought the program into a sandbox is among them, and may end before it.
         while left or not self._code.done():
-            await asyncio.sleep(_POLL_S)
+            await asyncio.sleep(pause_s)
+            pause_s = min(2 * pause_s, _LAST_POLL_S)
             left = await patiently(self._processes)
             if asyncio.get_running_loop().time() > kill_at:
-                send(left, signal.SIGKILL)
+                self._send(left, signal.SIGKILL)
+
+    def _send(self, pids: set[int], number: signal.Signals) -> None:
+        with suppress(ProcessLookupError, PermissionError):
+            signal.pidfd_send_signal(self._pidfd, number)
+        send(pids - {self._pid}, number)
 
     def _processes(self) -> set[int]:
-        return marked_processes(self._mark)
+        """The child, its session and descendants, and who bears the mark: any may have dropped that."""
+        table = procfs.all_processes()
+        found = {
+            pid for pid, start in self._known.items() if pid in table and table[pid].start_ticks == start
+        }
+        if not self._code.done():  # So its number was no other's in the table.
+            found |= {pid for pid, stat in table.items() if self._pid in (pid, stat.session)}
+        found |= procfs.with_environment(f"{ENV_EXEC}={self._mark}", table)
+        found |= procfs.descendants(found, table)
+        self._known = {pid: table[pid].start_ticks for pid in found}
+        return found
 
 
 def _write_note(note: Path) -> None:

@@ -56,7 +56,7 @@ class Namespace:
         """See `Members.alive`."""
         if self._init is None or not self._is_alive():
             return set()
-        return {self._init} | procfs.descendants(self._init, procfs.all_processes())
+        return {self._init} | procfs.descendants([self._init], procfs.all_processes())
 
     def kill(self) -> None:
         """See `Members.kill`."""

@@ -94,13 +94,13 @@ def children(pid: int) -> set[int]:
     return {stat.pid for stat in all_processes().values() if stat.parent == pid}
 
 
-def descendants(root: int, table: Mapping[int, ProcessStat]) -> set[int]:
-    """Children of `root`, their children and so on, without `root`."""
+def descendants(roots: Iterable[int], table: Mapping[int, ProcessStat]) -> set[int]:
+    """Children of `roots`, their children and so on."""
     children: dict[int, list[int]] = {}
     for stat in table.values():
         children.setdefault(stat.parent, []).append(stat.pid)
     found: set[int] = set()
-    waiting = [root]
+    waiting = list(roots)
     while waiting:
         new = [pid for pid in children.get(waiting.pop(), ()) if pid not in found]
         found.update(new)

@@ -314,8 +314,8 @@ async def main():
     log = Path(sys.argv[1])
     output = start_copier(log)
     [copier] = [pid for pid in procfs.all_processes() if is_copier(pid)]
-    await until(lambda: procfs.descendants(copier, procfs.all_processes()))
-    [dd] = procfs.descendants(copier, procfs.all_processes())
+    await until(lambda: procfs.descendants([copier], procfs.all_processes()))
+    [dd] = procfs.descendants([copier], procfs.all_processes())
     resource.prlimit(copier, resource.RLIMIT_NPROC, (1, 100))
     os.kill(dd, signal.SIGKILL)
     await until(lambda: procfs.read_stat(dd) is None)
@@ -324,7 +324,7 @@ async def main():
     await until(lambda: log.read_text() == lines)
     # It sleeps while there is nothing to copy.
     await until(lambda: procfs.read_stat(copier).state == "S")
-    assert not procfs.descendants(copier, procfs.all_processes())
+    assert not procfs.descendants([copier], procfs.all_processes())
     if sys.argv[2] == "in time":
         resource.prlimit(copier, resource.RLIMIT_NPROC, (100, 100))
     os.write(output, b"all is\\nwell")

@@ -59,7 +59,7 @@ def test_own_process() -> None:
     table = procfs.all_processes()
     me = table[os.getpid()]
     assert (me.parent, me.session) == (os.getppid(), os.getsid(0))
-    assert os.getpid() in procfs.descendants(os.getppid(), table)
+    assert os.getpid() in procfs.descendants([os.getppid()], table)
     assert procfs.innermost_pid(os.getpid()) == os.getpid()
     assert procfs.read_stat(2**22 + 1) is None
 
@@ -127,9 +127,9 @@ def test_descendants_of_a_tree() -> None:
         return ProcessStat(pid, "S", parent, 1, 0)
 
     table = {pid: process(pid, parent) for pid, parent in [(2, 1), (3, 2), (4, 3), (5, 1), (6, 6)]}
-    assert procfs.descendants(2, table) == {3, 4}
-    assert procfs.descendants(6, table) == {6}  # no endless walk, whatever /proc says
-    assert procfs.descendants(9, table) == set()
+    assert procfs.descendants([2], table) == {3, 4}
+    assert procfs.descendants([6], table) == {6}  # no endless walk, whatever /proc says
+    assert procfs.descendants([9], table) == set()
 
 
 def test_who_has_no_parent_of_its_own() -> None:
@@ -141,5 +141,5 @@ def test_who_has_no_parent_of_its_own() -> None:
         assert procfs.topmost({outer.pid, inner}) == {outer.pid}
         assert procfs.topmost({inner}) == {inner}
         os.kill(outer.pid, signal.SIGKILL)
-        for pid in procfs.descendants(inner, procfs.all_processes()) | {inner}:
+        for pid in procfs.descendants([inner], procfs.all_processes()) | {inner}:
             os.kill(pid, signal.SIGKILL)

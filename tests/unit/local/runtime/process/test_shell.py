@@ -37,7 +37,7 @@ async def test_a_shell_in_the_journal_has_no_child_but_the_command(stay: bool) -
     def waits_for_the_journal() -> bool:
         me = procfs.read_stat(shell.pid)
         return (
-            me is not None and me.state == "S" and not procfs.descendants(shell.pid, procfs.all_processes())
+            me is not None and me.state == "S" and not procfs.descendants([shell.pid], procfs.all_processes())
         )
 
     with shell, os.fdopen(reading, "rb") as file:
