@@ -98,11 +98,14 @@ class RestApi:
         params = _selectors(label_selector, field_selector) | {"limit": "500"}
         while True:
             page = await self._json("GET", resource.path(namespace), params=params)
-            items += [with_kind(resource, item) for item in page.get("items") or ()]
-            metadata = page.get("metadata") or {}
-            if not metadata.get("continue"):
+            found, metadata = page.get("items") or [], page.get("metadata") or {}
+            if not (isinstance(metadata, dict) and _are_objects(found)):
+                raise errors.ConnectionFailed(f"the API at {self.server} sends what is no list")
+            items += [with_kind(resource, item) for item in found]
+            place = metadata.get("continue")
+            if not place or place == params.get("continue"):
                 return ObjectList(items, metadata.get("resourceVersion", ""))
-            params["continue"] = metadata["continue"]
+            params["continue"] = place
 
     async def watch(
         self,
@@ -353,6 +356,10 @@ class RestApi:
                 f"the API at {self.server} sends what is no event: {error}"
             ) from error
         raise errors.ConnectionFailed(f"the API at {self.server} sends what is no event: {line[:200]!r}")
+
+
+def _are_objects(found: object) -> bool:
+    return isinstance(found, list) and all(isinstance(item, dict) for item in found)
 
 
 def _encoded(body: object) -> bytes | None:

@@ -74,6 +74,21 @@ async def test_a_list_of_several_pages(both: Both) -> None:
     assert server.asked == [path, f"{path}&continue=on"]
 
 
+@pytest.mark.parametrize("page", [{"items": [1]}, {"items": 5}, {"items": [], "metadata": 5}])
+async def test_what_is_no_list(both: Both, page: dict[str, Any]) -> None:
+    server, api = both
+    server.says(page)
+    with pytest.raises(errors.ConnectionFailed, match="sends what is no list"):
+        await api.list(PODS, "n")
+
+
+async def test_a_list_that_does_not_go_on(both: Both) -> None:
+    server, api = both
+    for _ in range(2):
+        server.says({"items": [], "metadata": {"continue": "x"}})
+    assert (await api.list(PODS, "n")).items == []
+
+
 async def test_a_delete_says_how(both: Both) -> None:
     server, api = both
     server.says({})

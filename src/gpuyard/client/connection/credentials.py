@@ -56,7 +56,8 @@ class Origin:
 
 def masked(address: str) -> str:
     """A URL as messages may have it: a password in it, or a query, may be a secret."""
-    return re.sub(r"(?<=//)[^/@]*@", "***@", address).partition("?")[0]
+    # Up to the last @: a password may have any other sign, and some look like one.
+    return re.sub(r"(?<=//).*[@\uff20\ufe6b]", "***@", address, flags=re.DOTALL).partition("?")[0]
 
 
 def why_unauthorized(origin: Origin, headers: Mapping[str, str], now: datetime) -> tuple[str, str]:

@@ -59,7 +59,7 @@ def load_connection(files: Sequence[Path], context: str) -> Connection:
         tls=_tls(cluster, user),
         headers=_headers(str(raw.get("user") or ""), user),
         namespace=_namespace(raw),
-        proxy=cluster[1].get("proxy-url"),
+        proxy=str(cluster[1].get("proxy-url") or "") or None,
         tls_server_name=cluster[1].get("tls-server-name") or None,
         origin=_origin(raw, cluster, user),
     )

@@ -30,14 +30,16 @@ class ClusterEndpoint:
         try:
             url = urlsplit(connection.server)
             self.scheme, self.host, self.port = url.scheme.lower(), url.hostname or "", url.port
-        except ValueError as error:
-            raise cannot_connect(connection, f"it is no address ({error})") from error
+            host = _host(url)
+        except ValueError:
+            # The cause may quote a password.
+            raise cannot_connect(connection, "it is no address of a host and a port") from None
         if self.scheme not in _PORTS or not self.host:
             raise cannot_connect(connection, "an API's address begins with https://")
         self.prefix = quote(unquote(url.path)).rstrip("/")
         self.keep_s = _KEEP_S
         self.headers: Mapping[str, str] = {
-            "Host": _host(url),
+            "Host": host,
             "Accept-Encoding": "gzip",
             **_password(url),
             **connection.headers,

@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import math
 import os
+import re
 import select
 import socket
 from collections.abc import AsyncGenerator, AsyncIterator, Mapping
@@ -21,6 +22,11 @@ from gpuyard.client.http.exchange import CONNECT_TIMEOUT_S, ClientRequest, Clien
 
 _MAX_HEAD_BYTES = 1 << 20
 _PIECE_BYTES = 1 << 18
+_STATUS_LINE = re.compile(r"HTTP/1\.([01]) ([1-5]\d\d)(?: |$)", re.ASCII)
+_LENGTH = re.compile(r"[0-9]{1,18}")
+_SIZE = re.compile(rb"[0-9A-Fa-f]{1,15}")
+#: Headers that say where a body ends.
+_FRAMING = frozenset({"content-length", "transfer-encoding"})
 
 
 class Endpoint(Protocol):
@@ -117,8 +123,9 @@ class DirectHttp:
             try:
                 return kept, await kept.ask(request)
             except errors.ConnectionFailed as error:
-                # The server may close a connection that waits just as the next request is on its way.
-                if request.method != "GET" or isinstance(error, errors.Stalled):
+                # The server may close a connection that waits just as the next request is on its way. Other
+                # requests than a plain GET, such as one to run a command, may have been carried out.
+                if request.method != "GET" or request.upgrade or isinstance(error, errors.Stalled):
                     raise
         opened = await self._opened()
         return opened, await opened.ask(request)
@@ -133,7 +140,7 @@ class DirectHttp:
         try:
             async with asyncio.timeout(CONNECT_TIMEOUT_S):
                 reader, writer = await self._endpoint.open(_MAX_HEAD_BYTES)
-        except OSError as error:
+        except (OSError, ValueError) as error:  # ValueError: a name that DNS can't have
             raise self._endpoint.failed(error, connecting=True) from error
         return _HttpConnection(self._endpoint, reader, writer)
 
@@ -158,6 +165,9 @@ class _HttpConnection:
         """Whether the server closed it, be it a moment ago: nothing is due on a connection that waits."""
         if self._reader.at_eof() or self._writer.is_closing():
             return True
+        # What came unasked would be taken for the next answer.
+        if self._reader._buffer:  # type: ignore[attr-defined] # asyncio has no other way to see it
+            return True
         if self._loop_time() - self._waits_since > self._endpoint.keep_s:
             return True
         waiting = select.poll()
@@ -181,8 +191,10 @@ class _HttpConnection:
                 status, headers = _parsed(await self._reader.readuntil(b"\r\n\r\n"))
                 while 100 <= status < 200 and status != 101:  # the answer is still to come
                     status, headers = _parsed(await self._reader.readuntil(b"\r\n\r\n"))
+                if status == 101 and not request.upgrade:
+                    raise ValueError("another protocol, unasked")
             pieces = self._pieces(request, status, headers)
-            if headers.get("content-encoding", "") == "gzip":
+            if headers.get("content-encoding", "").lower() in ("gzip", "x-gzip"):
                 pieces = self._unpacked(pieces)
         except BaseException:
             self.close()
@@ -216,7 +228,8 @@ class _HttpConnection:
                 async for piece in self._exactly(request, left):
                     yield piece
                 async with self._step(request):
-                    await self._reader.readexactly(2)
+                    if await self._reader.readexactly(2) != b"\r\n":
+                        raise ValueError("a chunk that is longer than it says")
             async with self._step(request):
                 while (await self._reader.readline()).strip():
                     pass  # trailers
@@ -232,7 +245,7 @@ class _HttpConnection:
                     return
                 yield piece
         self._waits_since = self._loop_time()
-        self.is_free = headers.get("connection", "").lower() != "close"
+        self.is_free = "close" not in headers.get("connection", "").lower()
 
     async def _exactly(self, request: ClientRequest, left: int) -> AsyncIterator[bytes]:
         while left:
@@ -247,13 +260,18 @@ class _HttpConnection:
         import zlib
 
         unpacking = zlib.decompressobj(16 + zlib.MAX_WBITS)
+        is_empty = True
         async with aclosing(pieces):
-            async for piece in pieces:
-                try:
-                    yield unpacking.decompress(piece)
-                except zlib.error as error:
-                    raise self._endpoint.failed(ValueError(f"a body that isn't gzip: {error}")) from error
-        if not unpacking.eof:
+            async for packed in pieces:
+                is_empty, left = False, packed
+                while left and not unpacking.eof:
+                    try:
+                        piece = unpacking.decompress(left, _PIECE_BYTES)
+                    except zlib.error as error:
+                        raise self._endpoint.failed(ValueError(f"a body that isn't gzip: {error}")) from error
+                    yield piece
+                    left = unpacking.unconsumed_tail
+        if not (unpacking.eof or is_empty):
             raise self._endpoint.failed(EOFError())
 
     @asynccontextmanager
@@ -341,25 +359,30 @@ def _head(request: ClientRequest, endpoint: Endpoint) -> bytes:
 
 
 def _parsed(head: bytes) -> tuple[int, dict[str, str]]:
-    """Status and headers; ValueError for what is none."""
+    """Status and headers; ValueError for what is none, and for a body whose end isn't sure."""
     first, *lines = head.decode("latin-1").rstrip("\r\n").split("\r\n")
-    version, _, rest = first.partition(" ")
-    if not version.startswith("HTTP/1."):
+    if not (found := _STATUS_LINE.match(first)):
         raise ValueError(first[:80])
-    headers = {}
+    headers: dict[str, str] = {}
     for line in lines:
         name, _, value = line.partition(":")
-        headers[name.strip().lower()] = value.strip()
+        name, value = name.strip().lower(), value.strip()
+        if name in _FRAMING and headers.get(name, value) != value:
+            raise ValueError(f"two of {name}")
+        headers[name] = value
     if headers.get("transfer-encoding", "chunked").lower() != "chunked":
         raise ValueError(f"Transfer-Encoding: {headers['transfer-encoding'][:80]}")
-    if not headers.get("content-length", "0").isdecimal():
+    if not _LENGTH.fullmatch(headers.get("content-length", "0")):
         raise ValueError("a Content-Length that is no number")
-    return int(rest.split(" ", 1)[0]), headers
+    # An older server closes, and so does one that gives both (RFC 9112, 6.3 and 9.3).
+    if found[1] == "0" or headers.keys() >= _FRAMING:
+        headers["connection"] = "close"
+    return int(found[2]), headers
 
 
 def _size(line: bytes) -> int:
     """The size of a chunk; ValueError for what is none."""
     text = line.partition(b";")[0].strip()
-    if not text.isalnum():  # a sign would be a number to int()
+    if not _SIZE.fullmatch(text):
         raise ValueError(line[:80])
     return int(text, 16)

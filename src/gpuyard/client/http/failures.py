@@ -69,6 +69,8 @@ def _why_silent(error: Exception, causes: list[BaseException], *, connecting: bo
         if connecting:
             return f"no connection within {CONNECT_TIMEOUT_S:.0f} s", f"{there} {way}"
         return f"no answer within {ANSWER_TIMEOUT_S:.0f} s", "it may be overloaded: try again in a while"
+    if connecting and isinstance(error, UnicodeError):
+        return "no host can have that name", "is it spelt right?"
     if isinstance(error, ValueError | asyncio.LimitOverrunError):
         return f"what answers there doesn't speak HTTP ({error})", there
     if connecting:

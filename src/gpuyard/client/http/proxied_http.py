@@ -31,10 +31,9 @@ class ProxiedHttp:
                 headers=connection.headers,
                 transport=httpx.AsyncHTTPTransport(verify=tls, trust_env=False, proxy=proxy),
             )
-        except (httpx.InvalidURL, ValueError, ImportError) as error:  # ImportError: SOCKS isn't spoken
-            # A header's text may be a token: not in the message.
-            reason = "the token isn't ASCII" if isinstance(error, UnicodeError) else str(error)
-            raise cannot_connect(connection, reason) from error
+        except (httpx.InvalidURL, ValueError, ImportError):  # ImportError: SOCKS isn't spoken
+            # The cause may quote a password.
+            raise cannot_connect(connection, f"its proxy {masked(proxy)!r} can't be used") from None
 
     @asynccontextmanager
     async def send(self, request: ClientRequest) -> AsyncIterator[ClientResponse]:

@@ -86,11 +86,26 @@ async def test_a_server_behind_a_path_with_a_password() -> None:
 
 
 @pytest.mark.parametrize(
-    "wrong", ["https://", "gpu.example.com", "ftp://gpu", "https://gpu:port", "https://[::1", "https://[x]"]
+    "wrong",
+    [
+        "https://",
+        "gpu.example.com",
+        "ftp://gpu",
+        "https://gpu:port",
+        "https://[::1",
+        "https://[x]",
+        "http://ü..de",
+    ],
 )
 def test_what_is_no_address(wrong: str) -> None:
     with pytest.raises(errors.UsageError, match="can't connect to"):
         ClusterEndpoint(Connection(wrong))
+
+
+async def test_a_name_that_no_server_can_have() -> None:
+    async with http_to(f"http://{'a' * 64}.example.com") as http:
+        with pytest.raises(errors.ConnectionFailed, match="no host can have that name"):
+            await read(http)
 
 
 async def test_a_name_with_several_addresses_where_nothing_listens(monkeypatch: pytest.MonkeyPatch) -> None:

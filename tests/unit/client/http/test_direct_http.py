@@ -132,6 +132,13 @@ async def test_a_cut_is_said(said: bytes) -> None:
         b"HTTP/1.1 200 OK\r\nContent-Length: many\r\n\r\n",
         b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\nmany\r\n",
         b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n-5\r\n",
+        b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n0x2\r\nok\r\n0\r\n\r\n",
+        b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n2\r\nokXX0\r\n\r\n",
+        b"HTTP/1.1 200 OK\r\nContent-Length: " + b"9" * 5000 + b"\r\n\r\n",
+        b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\nContent-Length: 3\r\n\r\nok",
+        b"HTTP/1.1 -5 OK\r\nContent-Length: 2\r\n\r\nok",
+        b"HTTP/1.1 2_0_0 OK\r\nContent-Length: 2\r\n\r\nok",
+        b"HTTP/1.1 101 Switching Protocols\r\nContent-Length: 2\r\n\r\nok",
         b"HTTP/1.1 200 OK\r\nTransfer-Encoding: gzip\r\nContent-Length: 2\r\n\r\nok",
         b"HTTP/1.1 200 OK\r\nX: " + b"y" * (2 << 20),
     ],
@@ -167,6 +174,38 @@ async def test_a_connection_that_the_server_closed_is_not_used_again() -> None:
     async with served(handle) as http:
         # Each close is on its way only when the next request is made.
         assert [await read(http) for _ in range(50)] == [b"ok"] * 50
+
+
+@pytest.mark.parametrize(
+    "said",
+    [
+        b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok" * 2,
+        b"HTTP/1.1 204 No Content\r\nContent-Length: 9\r\n\r\nunasked!!",
+        b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\nTransfer-Encoding: chunked\r\n\r\n2\r\nok\r\n0\r\n\r\n",
+        b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\nConnection: keep-alive, close\r\n\r\nok",
+        b"HTTP/1.0 200 OK\r\nContent-Length: 2\r\n\r\nok",
+    ],
+)
+async def test_what_came_unasked_answers_nothing(said: bytes) -> None:
+    connections: list[int] = []
+    async with served(saying(said, connections=connections)) as http:
+        assert len({await read(http) for _ in range(3)}) == 1
+    assert len(connections) == 3
+
+
+async def test_a_command_is_never_asked_for_twice() -> None:
+    asked: list[bytes] = []
+
+    async def handle(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        asked.append(await reader.readuntil(b"\r\n\r\n"))
+        writer.write(b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok")
+        asked.append(await reader.readuntil(b"\r\n\r\n"))
+
+    async with served(handle) as http:
+        assert await read(http) == b"ok"
+        with pytest.raises(errors.ConnectionFailed, match="it cut the connection"):
+            await read(http, ClientRequest("GET", "/exec", upgrade={"Upgrade": "websocket"}))
+    assert len(asked) == 2
 
 
 @pytest.mark.parametrize("path", ["/a\nb", "/a\x00b", "/a\udcffb", "/a\r\nX: y"])

@@ -20,7 +20,7 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import NameOID
 
 from gpuyard import errors
-from gpuyard.client.connection.credentials import Origin, Proof, why_unauthorized
+from gpuyard.client.connection.credentials import Origin, Proof, masked, why_unauthorized
 from gpuyard.client.connection.kubeconfig import Connection
 from gpuyard.client.http import direct_http
 from gpuyard.client.rest import RestApi
@@ -158,10 +158,14 @@ def test_passwords_in_addresses_stay_out_of_messages() -> None:
         RestApi(connection)
     with pytest.raises(errors.UsageError, match="proxy-url") as socks:
         RestApi(replace(connection, proxy="socks5://ann:s3cret@p"))
-    with pytest.raises(errors.UsageError, match="no address") as port:
-        RestApi(Connection("https://ann:s3cret@gpu:99999"))
-    api = RestApi(replace(connection, proxy=None))
-    assert "s3cret" not in f"{proxy.value} {socks.value} {port.value} {api.server}"
+    said = [str(proxy.value), str(socks.value), RestApi(replace(connection, proxy=None)).server]
+    for wrong in ("gpu:99999", "ho\u2100st", "[::1"):
+        for at in ("@", "\uff20"):
+            with pytest.raises(errors.UsageError, match="can't connect to") as caught:
+                RestApi(Connection(f"https://ann:s3cret{at}{wrong}"))
+            said.append(str(caught.value))
+    said += [masked(f"https://ann:{odd}s3cret@gpu") for odd in "/#?@"]
+    assert "s3cret" not in " ".join(said)
 
 
 async def test_a_server_that_says_nothing_is_no_fault_of_tls(pki: Pki) -> None:
