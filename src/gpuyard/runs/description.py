@@ -30,7 +30,8 @@ from gpuyard.runs.object_events import event_json, in_order, telling_events
 from gpuyard.runs.run import Run, find_meant_run, gpu_models, has_ranks, rank_of_name
 from gpuyard.runs.target import Target
 from gpuyard.workloads.command import is_python
-from gpuyard.workloads.outcome import why_failed
+from gpuyard.workloads.outcome import Reason, why_failed
+from gpuyard.workloads.stopping import ended_by_stop
 
 if TYPE_CHECKING:
     from gpuyard.explain.output.diagnosis import Diagnosis
@@ -62,8 +63,8 @@ class Attempt:
     values: Mapping[str, str] | None = None
 
     @classmethod
-    def of(cls, pod: Manifest, lost: LostAttempt | None = None) -> Attempt:
-        """Reads a pod; `lost` says why it was cut short, if it was."""
+    def of(cls, pod: Manifest, job: Manifest, lost: LostAttempt | None = None) -> Attempt:
+        """Reads a pod of this Job; `lost` says why it was cut short, if it was."""
         annotations = annotations_of(pod)
         ended = [
             container["state"]["terminated"]
@@ -78,7 +79,7 @@ class Attempt:
             devices=_split(annotations.get(ANNOTATION_DEVICES)),
             isolation=annotations.get(ANNOTATION_ISOLATION),
             not_applied=_split(annotations.get(ANNOTATION_NOT_APPLIED)),
-            **({"reason": str(lost.reason), "message": lost.message} if lost else _failure(pod)),
+            **({"reason": str(lost.reason), "message": lost.message} if lost else _failure(pod, job)),
         )
 
     @classmethod
@@ -165,7 +166,8 @@ class Description:
         """Its pods, in the order of their creation; those that are gone were before the others. Of several
         ranks, one rank after the other."""
         cut = {attempt.pod: attempt for attempt in self.cut}
-        there = [Attempt.of(pod, cut.get(pod["metadata"]["name"])) for pod in self.run.pods]
+        job = self.run.job
+        there = [Attempt.of(pod, job, cut.get(pod["metadata"]["name"])) for pod in self.run.pods]
         attempts = [*map(Attempt.gone, self.gone), *there]
         if not has_ranks(self.run):
             return attempts
@@ -225,9 +227,11 @@ async def _events(target: Target, run: Run) -> list[Manifest]:
     return [event for one in lists for event in one.items]
 
 
-def _failure(pod: Manifest) -> dict[str, Any]:
+def _failure(pod: Manifest, job: Manifest) -> dict[str, Any]:
     if pod.get("status", {}).get("phase") != "Failed":
         return {}
+    if ended_by_stop(job, pod):
+        return {"reason": str(Reason.STOPPED_BY_USER), "message": "it was stopped"}
     reason, message = why_failed(pod)
     return {"reason": str(reason), "message": message}
 

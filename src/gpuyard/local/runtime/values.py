@@ -13,6 +13,8 @@ ENV_CONTAINER = "GPUYARD_CONTAINER"
 #: Set in the environment of what a client runs in a container beside its command: the container again, and
 #: which one it is.
 ENV_EXEC = "GPUYARD_EXEC"
+#: What whoever gets a terminal has in its environment, as in Kubernetes, unless its container says otherwise.
+TERMINAL = {"TERM": "xterm"}
 #: Where programs are looked for that nobody said a PATH for.
 DEFAULT_PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 

@@ -56,8 +56,11 @@ def test_a_reason_that_says_the_same_as_the_state_is_left_out(capsys: pytest.Cap
 def test_devices_are_numbered_as_the_process_does() -> None:
     annotations = {"gpuyard.io/devices": "GPU-b,GPU-a"}
     pod = {"metadata": {"name": "a-x", "annotations": annotations}, "spec": {"nodeName": "n"}}
-    assert device_texts(Attempt.of(pod), {"n": "H100"}) == ["cuda:0 H100 GPU-b", "cuda:1 H100 GPU-a"]
-    assert device_texts(Attempt.of(pod), {}) == ["cuda:0 GPU-b", "cuda:1 GPU-a"]
+    assert device_texts(Attempt.of(pod, {"spec": {}}), {"n": "H100"}) == [
+        "cuda:0 H100 GPU-b",
+        "cuda:1 H100 GPU-a",
+    ]
+    assert device_texts(Attempt.of(pod, {"spec": {}}), {}) == ["cuda:0 GPU-b", "cuda:1 GPU-a"]
 
 
 def holding(resources: dict[str, int]) -> RunState:

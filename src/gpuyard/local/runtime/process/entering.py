@@ -17,13 +17,16 @@ from gpuyard import errors
 from gpuyard.local.runtime import journal as journals
 from gpuyard.local.runtime import procfs
 from gpuyard.local.runtime.exec_process import ContainerEntry
-from gpuyard.local.runtime.values import DEFAULT_PATH
+from gpuyard.local.runtime.values import DEFAULT_PATH, TERMINAL
 from gpuyard.regular_files import open_regular
 
 #: The kernel kills it with its parent: nobody would hear it any more.
 _ENDS_WITH_THE_DAEMON = ("setpriv", "--pdeathsig=KILL", "--")
-# The same fixed script for every command: joins the cgroups, and becomes what follows.
-_JOIN = 'while [ "$1" != -- ]; do echo 0 >"$1" || exit 125; shift; done; shift; exec "$@"'
+# The same fixed script for every command: joins the cgroups, and becomes what follows. A shell names its own
+# folder in PWD, which isn't the container's.
+_JOIN = (
+    'export PWD="$1"; shift; while [ "$1" != -- ]; do echo 0 >"$1" || exit 125; shift; done; shift; exec "$@"'
+)
 
 
 def keep_entry(folder: Path, env: Mapping[str, str], working_dir: str) -> None:
@@ -76,6 +79,7 @@ def entry_of(
         "-c",
         _JOIN,
         "gpuyard",
+        str(working_dir),
         *(str(cgroup / "cgroup.procs") for cgroup in cgroups),
         "--",
     ]
@@ -86,6 +90,7 @@ def entry_of(
         # It forks to get into the PID namespace. Bubblewrap sets no_new_privs, too.
         words += ["--", *_ENDS_WITH_THE_DAEMON[:-1], "--no-new-privs", "--"]
     if tty:
+        env = {**TERMINAL, **env}
         words += ["setsid", "--ctty", "--wait", "--"]
     words += command
     if init is None:

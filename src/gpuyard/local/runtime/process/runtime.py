@@ -23,11 +23,9 @@ from gpuyard.local.runtime.process.session import Session
 from gpuyard.local.runtime.process.shell import JOURNAL_FD, in_session, shell_argv
 from gpuyard.local.runtime.runtime import Applied
 from gpuyard.local.runtime.spawn import Descriptors, Starts, check_text, pidfd_of, popen
-from gpuyard.local.runtime.values import ENV_CONTAINER, ContainerSpec
+from gpuyard.local.runtime.values import ENV_CONTAINER, TERMINAL, ContainerSpec
 
 _SETUP_POLL_S = 0.005
-#: What containers with a terminal have, as in Kubernetes.
-_TERMINAL = {"TERM": "xterm"}
 #: Bubblewrap always sets no_new_privs.
 _SECURITY = {BUBBLEWRAP: frozenset(("allowPrivilegeEscalation",))}
 
@@ -96,7 +94,7 @@ class ProcessRuntime:
         working_dir = check_working_dir(spec.working_dir)
         program = find_program(spec.argv[0], spec.env, working_dir)
         command = [program, *spec.argv[1:]]
-        env = {**(_TERMINAL if spec.tty else {}), **spec.env, ENV_CONTAINER: spec.name}
+        env = {**(TERMINAL if spec.tty else {}), **spec.env, ENV_CONTAINER: spec.name}
         keep_entry(folder, env, spec.working_dir)
         try:
             groups = self.cgroups.create(spec.name, spec.limits)

@@ -32,16 +32,31 @@ async def _until_alone(name: str) -> None:
 async def test_a_command_runs_in_the_container_as_its_own_does(served: Served) -> None:
     async with served.running():
         pod = await served.up(main={"env": [{"name": "KEY", "value": "a b"}], "workingDir": "/usr/bin"})
-        done = await served.exec("sh", "-c", 'echo "$KEY $PWD $0"; echo no >&2; exit 3', "word")
+        done = await served.exec(
+            "sh", "-c", 'echo "$KEY $PWD ${TERM-no TERM} $0"; echo no >&2; exit 3', "word"
+        )
+        where = await served.exec("printenv", "PWD")
         first = await served.exec("cat", "/proc/1/comm")
         name = f"{pod['metadata']['uid']}_main_0"
         mark = await served.exec("printenv", ENV_CONTAINER)
     assert done.exit_code == 3
-    assert done.channels[1].decode().splitlines()[0] == "a b /usr/bin word"
+    assert done.channels[1].decode().splitlines()[0] == "a b /usr/bin no TERM word"
     assert done.channels[2] == b"no\n"
+    assert where.channels[1] == b"/usr/bin\n"
     assert mark.channels[1].decode().strip() == name
     sandboxed = served.host.runtime.process.isolation.level == "bubblewrap"
     assert (first.channels[1] == b"bwrap\n") is sandboxed
+
+
+@pytest.mark.parametrize(("env", "term"), [([], b"xterm"), ([{"name": "TERM", "value": "vt100"}], b"vt100")])
+async def test_a_terminal_has_a_type(served: Served, env: list[dict[str, str]], term: bytes) -> None:
+    async with served.running():
+        await served.up(main={"env": env})
+        query: dict[str, Any] = {"command": ["printenv", "TERM"], "stdin": "true", "stdout": "true"}
+        async with served.connect("a/exec", **query, tty="true") as socket:
+            said = await until_said(socket, term)
+            await rest_of(socket, said)
+    assert said.channels[1].strip() == term
 
 
 async def test_input_and_output_of_megabytes_come_through_whole(served: Served) -> None:
