@@ -70,6 +70,8 @@ def tell_gang(
     waits = f"; the others wait for {', '.join(names[:_MAX_NAMED])}{more}" if names else ""
     if len(places) >= least:
         then = ". It starts with those, and the others join when they fit"
+    elif least < count and (all_or_none or not places):
+        then = f". It starts as soon as {least} of them {'fits' if least == 1 else 'fit'}"
     elif all_or_none or not places:
         then = ". None starts without the others"
     else:
