@@ -52,6 +52,8 @@ def test_a_port_of_a_run_is_reached_also_after_the_run_got_another_pod(target: S
         assert connection.recv(1) == b""
     command.wait_for("nobody listens there")
     assert target.refused(2, "forward", "web", f"{address.rpartition(':')[2]}:{served}")
+    if target.is_yard:
+        assert "is the run's own" in target.refused(2, "forward", "web", f"{served}:{served}")
     pods = f"/api/v1/namespaces/{target.namespace}/pods?labelSelector=gpuyard.io/run=web"
     target.evict(target.get(pods)["items"][0]["metadata"]["name"])
     until(lambda: len(target.json("show", "web")["attempts"]), "it has another pod", lambda count: count == 2)

@@ -13,7 +13,7 @@ import pytest
 
 from gpuyard.kube.wellknown import RUNTIME_CLASS_PROCESS
 from tests.terminal import Terminal
-from tests.unit.local.http.streams.conftest import Served, folder, host, runtime, served
+from tests.unit.local.http.streams.conftest import ANSWERS, Served, folder, host, runtime, served
 from tests.unit.local.kubelet.conftest import NODE
 
 __all__ = ["folder", "host", "runtime", "served"]
@@ -115,15 +115,8 @@ async def test_run_in_a_terminal(served: Served) -> None:
 
 
 async def test_port_forward(served: Served) -> None:
-    async def answer(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        writer.write((await reader.readline()).upper())
-        await writer.drain()
-        writer.close()
-
-    server = await asyncio.start_server(answer, "127.0.0.1", 0)
-    port = server.sockets[0].getsockname()[1]
     async with served.running():
-        await served.up()
+        port = await served.serves(ANSWERS)
         words = ("kubectl", "port-forward", "pod/a", f":{port}", "--address=127.0.0.1")
         pipe = asyncio.subprocess.PIPE
         process = await asyncio.create_subprocess_exec(*words, env=_environment(served), stdout=pipe)
@@ -135,9 +128,9 @@ async def test_port_forward(served: Served) -> None:
                 for line in (b"one\n", b"two\n"):
                     reader, writer = await asyncio.open_connection("127.0.0.1", int(local))
                     writer.write(line)
+                    writer.write_eof()
                     assert await reader.read() == line.upper()
                     writer.close()
         finally:
             process.terminate()
             await process.wait()
-    server.close()

@@ -11,7 +11,7 @@ from gpuyard.cli.options.shared import complete_runs, rank_option, target_option
     "forward",
     epilog="""\b
 Examples:
-  gpuyard forward notebook-x7k2q 8888          # then open http://127.0.0.1:8888
+  gpuyard forward notebook-x7k2q 8888          # then open the address that it prints
   gpuyard forward @ 9000:8888 6006             # port 8888 as 9000 here, and TensorBoard
   gpuyard forward --rank 1 train-x7k2q :5678   # any free port here
 
@@ -30,6 +30,9 @@ def command(
 
     NAME is a run that goes on, its beginning, or @ for the last one. Connections that were cut don't come
     back, but the next one works again: after a network's failure, and also when the run got a new pod.
+
+    Runs of a yard share this machine's network: there port 8888 of this machine is the run's own, and
+    `forward NAME 8888` takes the next free one.
     """
     from contextlib import suppress
 

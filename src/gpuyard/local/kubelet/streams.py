@@ -13,16 +13,17 @@ from gpuyard import errors
 from gpuyard.kube.objects import Manifest, uid_of
 from gpuyard.kube.pods import container_statuses
 from gpuyard.local.kubelet.pod_folders import PodFolder, pod_folders
+from gpuyard.local.kubelet.tcp_listeners import loopback_listeners
 from gpuyard.local.objects.pod_streams import AttachedInput, ContainerStreams, StreamOptions
 from gpuyard.local.runtime import journal as journals
 from gpuyard.local.runtime import procfs
 from gpuyard.local.runtime.exec_process import ExecProcess
+from gpuyard.local.runtime.journal import Journal
 from gpuyard.local.runtime.members import patiently, send
 from gpuyard.local.runtime.runtimes import Runtimes
 from gpuyard.local.runtime.standard_input.container_input import ContainerInput
 from gpuyard.local.runtime.values import ENV_EXEC
 
-_LOOPBACK = ("127.0.0.1", "::1")
 _CONNECT_S = 5.0
 #: Begins the name of a file beside a start's journal, which is there while a command is open in it.
 _NOTE = "exec-"
@@ -94,12 +95,16 @@ class KubeletStreams:
         )
 
     async def connect(self, pod: Manifest, port: int) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
-        """See `PodStreams.connect`. Pods share the network of the machine."""
+        """See `PodStreams.connect`. Pods share the network of the machine: others listen there, too.
+
+        One of them may be the client's own, to whom the connection would come back for ever.
+        """
         name = pod["metadata"]["name"]
+        starts = await patiently(lambda: self._alive(pod))
         # The port of one that has ended may be another's by now.
-        if not await patiently(lambda: self._lives(pod)):
+        if not starts:
             raise errors.BadRequest(f"error forwarding port {port} to pod {name}: it has ended")
-        for address in _LOOPBACK:
+        for address in await patiently(lambda: self._own_addresses(starts, port)):
             with suppress(OSError, TimeoutError):
                 async with asyncio.timeout(_CONNECT_S):
                     return await asyncio.open_connection(address, port)
@@ -107,15 +112,26 @@ class KubeletStreams:
             f"error forwarding port {port} to pod {name}: connection refused: nothing listens on port {port}"
         )
 
-    def _lives(self, pod: Manifest) -> bool:
-        """Whether a container of the pod goes on."""
+    def _own_addresses(self, starts: list[Journal], port: int) -> list[str]:
+        """The loopback addresses where processes of these starts, and no others, listen on a port."""
+        found = []
+        for address, sockets in loopback_listeners(port).items():
+            left = set(sockets)
+            for start in starts:
+                left -= self._runtimes.held(start, left)
+            if not left:
+                found.append(address)
+        return found
+
+    def _alive(self, pod: Manifest) -> list[Journal]:
+        """The starts of the pod's containers that go on."""
         folder = PodFolder(self._pods_dir / uid_of(pod))
-        for container in folder.containers():
-            for attempt in folder.attempts(container)[-1:]:
-                journal = journals.read(folder.attempt(container, attempt) / journals.JOURNAL)
-                if journal is not None and journal.exit is None and journal.exit_code is None:
-                    return True
-        return False
+        last = (
+            journals.read(folder.attempt(container, attempt) / journals.JOURNAL)
+            for container in folder.containers()
+            for attempt in folder.attempts(container)[-1:]
+        )
+        return [one for one in last if one is not None and one.exit is None and one.exit_code is None]
 
     def _running(self, pod: Manifest, container: str) -> tuple[Path, str]:
         """The folder and the name of the start that runs."""

@@ -131,6 +131,27 @@ def descriptor_target(pid: int, number: int) -> str:
         return ""
 
 
+def descriptor_targets(pid: int) -> set[str]:
+    """What all descriptors of a process lead to; empty when it is gone or we may not look."""
+    try:
+        numbers = [entry.name for entry in (_PROC / str(pid) / "fd").iterdir()]
+    except OSError as error:
+        if is_shortage(error):
+            raise
+        return set()
+    return {descriptor_target(pid, int(number)) for number in numbers}
+
+
+def held_sockets(pids: Iterable[int], sockets: set[str]) -> set[str]:
+    """Those of the sockets that a process has open, as far as we may look."""
+    left = set(sockets)
+    for pid in pids:
+        if not left:
+            break
+        left -= descriptor_targets(pid)
+    return sockets - left
+
+
 def pipe_readers(pids: Iterable[int]) -> set[int]:
     """Those whose standard input is a pipe that another of them has as its output: `tee` in `a | tee`."""
     inputs: dict[int, str] = {}

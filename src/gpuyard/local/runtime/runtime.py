@@ -10,6 +10,7 @@ from typing import Protocol
 from gpuyard.local.runtime.container import Container
 from gpuyard.local.runtime.exec_process import ContainerEntry
 from gpuyard.local.runtime.journal import Journal
+from gpuyard.local.runtime.members import Members
 from gpuyard.local.runtime.values import ContainerSpec
 
 
@@ -54,6 +55,10 @@ class Runtime(Protocol):
 
     def attach(self, folder: Path, journal: Journal) -> Container:
         """The handle of a start of its own, which the journal says got going."""
+        ...
+
+    def members(self, journal: Journal) -> Members:
+        """The processes of a start of its own, which the journal says got going."""
         ...
 
     async def enter(self, folder: Path, command: Sequence[str], *, tty: bool, mark: str) -> ContainerEntry:

@@ -139,6 +139,14 @@ class Runtimes:
             raise errors.BadRequest("the container is only just starting")
         return await self._runtime_of(journal).enter(folder, command, tty=tty, mark=mark)
 
+    def held(self, start: Journal, sockets: set[str]) -> set[str]:
+        """Those of the sockets, see `procfs.held_sockets`, that a process of a start has open."""
+        held = procfs.held_sockets(self._runtime_of(start).members(start).alive(), sockets)
+        if held == sockets:
+            return held
+        # Commands that clients opened in a sandbox are no members.
+        return held | procfs.held_sockets(marked(start.name), sockets - held)
+
     async def end_lost(self, name: str) -> None:
         """Ends what is left of the start of this name, of which no journal is left."""
         while left := await patiently(partial(marked, name)):

@@ -11,7 +11,7 @@ import contextlib
 import errno
 import re
 import socket
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Collection, Sequence
 from dataclasses import dataclass
 
 from gpuyard import errors
@@ -31,9 +31,9 @@ _PAUSE_S = 0.5
 
 @dataclass(frozen=True)
 class PortPair:
-    """A port of this machine, 0 for any that is free, and the pod's that it leads to."""
+    """A port of this machine, 0 for any that is free, None for none named, and the pod's that it leads to."""
 
-    local: int
+    local: int | None
     remote: int
 
     @classmethod
@@ -42,8 +42,8 @@ class PortPair:
         found = re.fullmatch(r"(?:(?P<local>\d*):)?(?P<remote>\d+)", text, re.ASCII)
         if found:
             remote = int(found["remote"])
-            local = remote if found["local"] is None else int(found["local"] or 0)
-            if 0 < remote < 65536 and local < 65536:
+            local = None if found["local"] is None else int(found["local"] or 0)
+            if 0 < remote < 65536 and (local or 0) < 65536:
                 return cls(local, remote)
         raise errors.UsageError(
             f"{text!r} is no port",
@@ -64,9 +64,10 @@ async def forward(
         notify: told the addresses, and what goes wrong on the way.
 
     Raises:
-        UsageError: a port is taken, or there is no such rank.
+        UsageError: a port is taken, or is to stay the run's own, or there is no such rank.
         GpuyardError: the run doesn't run, or was removed.
     """
+    own = {pair.remote for pair in pairs} if target.is_yard else set()
     watch = RunWatch(target, name)
     async with watch.watching():
         while not watch.is_synced:
@@ -75,8 +76,10 @@ async def forward(
         forwarder = _Forwarder(target, watch, rank, notify)
         async with contextlib.AsyncExitStack() as stack:
             for pair in pairs:
-                port = await stack.enter_async_context(forwarder.listening(pair))
+                port = await stack.enter_async_context(forwarder.listening(pair.remote, listeners(pair, own)))
                 where = f"port {pair.remote} of {name}" + (f", rank {rank}" if rank is not None else "")
+                if own and pair.local is None:
+                    where += f" (on a yard, port {pair.remote} of this machine is the run's own)"
                 notify(Notice(f"http://127.0.0.1:{port} is {where}"))
             while not has_ended(watch.run):
                 await _change(watch)
@@ -101,19 +104,18 @@ class _Forwarder:
         self._tasks: set[asyncio.Task[None]] = set()
 
     @contextlib.asynccontextmanager
-    async def listening(self, pair: PortPair) -> AsyncIterator[int]:
-        """Takes connections on the loopback addresses alone; gives the port. Its end ends them."""
+    async def listening(self, remote: int, sockets: Sequence[socket.socket]) -> AsyncIterator[int]:
+        """Takes connections of these sockets to a port of the pod; gives theirs. Its end ends them."""
 
         async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
             task = asyncio.current_task()
             assert task is not None
             self._tasks.add(task)
             try:
-                await self._serve(pair.remote, reader, writer)
+                await self._serve(remote, reader, writer)
             finally:
                 self._tasks.discard(task)
 
-        sockets = _listeners(pair)
         servers = [await asyncio.start_server(serve, sock=one) for one in sockets]
         try:
             yield int(sockets[0].getsockname()[1])
@@ -183,10 +185,35 @@ async def _send(reader: asyncio.StreamReader, opened: PodPort) -> None:
     await opened.close_input()
 
 
-def _listeners(pair: PortPair) -> list[socket.socket]:
-    """Both loopback addresses, as far as the machine has them."""
+def listeners(pair: PortPair, own: Collection[int]) -> list[socket.socket]:
+    """Of the port that was named, else of the pod's, or of the next free one where that is the run's own.
+
+    Args:
+        pair: which ports.
+        own: the run's, where it shares this machine's network.
+
+    Raises:
+        UsageError: it is taken, or it is the run's own: then the run couldn't have it.
+    """
+    if pair.local in own:
+        raise errors.UsageError(
+            f"port {pair.local} of this machine is the run's own: runs of a yard share its network",
+            remedy=f"write {pair.remote} for another port of this machine, or open "
+            f"http://127.0.0.1:{pair.remote} without `forward`",
+        )
+    if pair.local is not None or not own:
+        return _bound(pair.remote if pair.local is None else pair.local, pair.remote)
+    for port in range(pair.remote + 1, 65536):
+        with contextlib.suppress(errors.UsageError):
+            if port not in own:
+                return _bound(port, pair.remote)
+    return _bound(0, pair.remote)
+
+
+def _bound(port: int, remote: int) -> list[socket.socket]:
+    """On both loopback addresses alone, as far as the machine has them."""
     made: list[socket.socket] = []
-    port = pair.local
+    named = port
     for family, address in _LOOPBACK:
         one = socket.socket(family)
         one.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
@@ -198,10 +225,10 @@ def _listeners(pair: PortPair) -> list[socket.socket]:
                 continue
             for other in made:
                 other.close()
-            free = f"{pair.remote}" if not pair.local else f"{pair.local + 1}:{pair.remote}"
+            free = f"{remote}" if not named else f"{named + 1}:{remote}"
             raise errors.UsageError(
                 f"port {port} of {address} can't be had: {error.strerror}",
-                remedy=f"name another, such as {free}, or :{pair.remote} for any that is free",
+                remedy=f"name another, such as {free}, or :{remote} for any that is free",
             ) from error
         port = one.getsockname()[1]
         made.append(one)

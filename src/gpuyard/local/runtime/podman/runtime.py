@@ -24,7 +24,7 @@ from gpuyard.local.runtime.ending import KILLED_CODE, last_line
 from gpuyard.local.runtime.exec_process import ContainerEntry
 from gpuyard.local.runtime.journal import Journal
 from gpuyard.local.runtime.log_copier import wait_until_copied
-from gpuyard.local.runtime.members import Namespace, patiently, send
+from gpuyard.local.runtime.members import Members, Namespace, patiently, send
 from gpuyard.local.runtime.podman.arguments import (
     CONMON_PID,
     ENV_FILE,
@@ -100,6 +100,10 @@ class PodmanRuntime:
         """See `Runtime.attach`."""
         assert journal.started is not None
         return self._container(folder, journal, pidfd_of(journal.started))
+
+    def members(self, journal: Journal) -> Members:
+        """See `Runtime.members`."""
+        return _PodmanNamespace(journal)
 
     def _container(self, folder: Path, journal: Journal, pidfd: int | None) -> Container:
         assert journal.started is not None

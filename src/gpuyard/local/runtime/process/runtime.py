@@ -62,6 +62,11 @@ class ProcessRuntime:
         assert journal.started is not None
         return self._container(folder, journal, journal.started.pid, pidfd_of(journal.started))
 
+    def members(self, journal: Journal) -> Members:
+        """See `Runtime.members`."""
+        # The container may have been started by an earlier daemon, with another isolation than this one's.
+        return Namespace(journal) if journal.isolation == BUBBLEWRAP else Session(journal, self.cgroups)
+
     async def enter(self, folder: Path, command: Sequence[str], *, tty: bool, mark: str) -> ContainerEntry:
         """See `Runtime.enter`. Waits until the container is set up: its command is the last of that."""
         path = folder / journals.JOURNAL
@@ -69,7 +74,7 @@ class ProcessRuntime:
             journal = await patiently(partial(journals.read, path))
             if journal is None or journal.exit is not None or journal.exit_code is not None:
                 raise errors.BadRequest("the container has just ended")
-            if await patiently(self._members(journal).command) is not None:
+            if await patiently(self.members(journal).command) is not None:
                 break
             if not await patiently(partial(journals.is_locked, path)):
                 raise errors.BadRequest("the container has just ended")
@@ -82,11 +87,7 @@ class ProcessRuntime:
         """See `Runtime.discard`: a process that never got going leaves nothing."""
 
     def _container(self, folder: Path, begun: Journal, pid: int, pidfd: int | None) -> Container:
-        return Container(folder, begun, pid, pidfd, self.cgroups, self._starts.clock, self._members)
-
-    def _members(self, journal: Journal) -> Members:
-        # The container may have been started by an earlier daemon, with another isolation than this one's.
-        return Namespace(journal) if journal.isolation == BUBBLEWRAP else Session(journal, self.cgroups)
+        return Container(folder, begun, pid, pidfd, self.cgroups, self._starts.clock, self.members)
 
     def _spawn(self, folder: Path, spec: ContainerSpec, opened: Descriptors) -> int:
         isolated = self.isolation.level == BUBBLEWRAP

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import sys
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass, field
@@ -21,10 +22,23 @@ from gpuyard.local.http.server.certificates import Pki
 from gpuyard.local.http.server.credentials import write_kubeconfig
 from gpuyard.local.http.server.listeners import Listeners, serve
 from tests.unit.local.kubelet.conftest import Host, folder, host, runtime, utc_now
+from tests.waiting import until_async
 
 __all__ = ["folder", "host", "runtime"]
 
 V4, V5 = "v4.channel.k8s.io", "v5.channel.k8s.io"
+#: Prints a port on which it answers everything in capitals, when its client has said all.
+ANSWERS = """
+import socketserver
+class Answer(socketserver.StreamRequestHandler):
+    def handle(self):
+        self.wfile.write(self.rfile.read().upper())
+class Server(socketserver.ThreadingTCPServer):
+    daemon_threads = True
+with Server(("127.0.0.1", 0), Answer) as server:
+    print(server.server_address[1], flush=True)
+    server.serve_forever()
+"""
 FOREVER = ("sh", "-c", "echo up; exec sleep 600")
 
 
@@ -99,6 +113,14 @@ class Served:
         await self.host.create(name, *(command or FOREVER), **spec)
         await self.host.says(name, "up")
         return await self.host.until(name, lambda pod: pod["status"].get("phase") == "Running")
+
+    async def serves(self, program: str, name: str = "a") -> int:
+        """A pod whose program, in Python, has said on which port it listens; gives the port."""
+        await self.up(name, sys.executable, "-c", f"print('up'){program}")
+        said = await until_async(
+            lambda: self.host.log(name), "it says its port", lambda log: log.count("\n") > 1
+        )
+        return int(said.split()[1])
 
 
 def connect(api: Path, path: str, subprotocol: str = V5, **query: Any) -> Any:

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import asyncio
+import sys
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
@@ -18,9 +19,36 @@ from gpuyard.client.streams.spdy import (
 )
 from gpuyard.client.streams.websocket import WebSocket, open_websocket
 from gpuyard.local.http.streams.port_forward import MAX_CONNECTIONS, SUBPROTOCOLS
-from tests.waiting import until_async
 
-from .conftest import Served
+from .conftest import ANSWERS, Served, until_said
+
+#: Never reads.
+POURS = """
+import socket, threading
+server = socket.create_server(("127.0.0.1", 0), backlog=300)
+print(server.getsockname()[1], flush=True)
+def pour(connection):
+    try:
+        connection.sendall(b"x" * (1 << 26))
+    except OSError:
+        pass
+while True:
+    threading.Thread(target=pour, args=server.accept()[:1], daemon=True).start()
+"""
+#: Prints of each connection, one after the other, when something came, and when it is gone.
+NOTICES = """
+import itertools, socket
+server = socket.create_server(("127.0.0.1", 0))
+print(server.getsockname()[1], flush=True)
+for number in itertools.count():
+    connection = server.accept()[0]
+    try:
+        while connection.recv(1):
+            print("came", number, flush=True)
+    except OSError:
+        pass
+    print("gone", number, flush=True)
+"""
 
 
 @dataclass
@@ -63,8 +91,8 @@ class _Client:
 
 
 @asynccontextmanager
-async def _forwarding(served: Served) -> AsyncIterator[_Client]:
-    path = "/api/v1/namespaces/default/pods/a/portforward"
+async def _forwarding(served: Served, pod: str = "a") -> AsyncIterator[_Client]:
+    path = f"/api/v1/namespaces/default/pods/{pod}/portforward"
     async with (
         RestApi(unix_socket=served.host.paths.api_socket) as api,
         open_websocket(api, path, {}, SUBPROTOCOLS) as socket,
@@ -73,19 +101,9 @@ async def _forwarding(served: Served) -> AsyncIterator[_Client]:
 
 
 @asynccontextmanager
-async def _listening(upper: bool = True) -> AsyncIterator[int]:
-    """A port that answers everything in capitals when its client has said all, or never reads."""
-
-    async def answer(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        writer.write((await reader.read()).upper() if upper else b"x" * (1 << 26))
-        try:
-            await writer.drain()
-        except ConnectionError:
-            return
-        finally:
-            writer.close()
-
-    server = await asyncio.start_server(answer, "127.0.0.1", 0)
+async def _outside() -> AsyncIterator[int]:
+    """A port of this machine that is no pod's: of the test."""
+    server = await asyncio.start_server(lambda reader, writer: None, "127.0.0.1", 0)
     try:
         yield server.sockets[0].getsockname()[1]
     finally:
@@ -94,8 +112,8 @@ async def _listening(upper: bool = True) -> AsyncIterator[int]:
 
 async def test_bytes_go_both_ways_of_connections_beside_one_another(served: Served) -> None:
     text = b"abc" * 400_000
-    async with served.running(), _listening() as port:
-        await served.up()
+    async with served.running():
+        port = await served.serves(ANSWERS)
         async with _forwarding(served) as client:
             await client.open(3, port, "0")
             await client.open(7, port, "1")
@@ -108,10 +126,10 @@ async def test_bytes_go_both_ways_of_connections_beside_one_another(served: Serv
 
 
 async def test_a_port_where_nobody_listens_is_told_and_the_others_go_on(served: Served) -> None:
-    async with _listening() as free:
+    async with _outside() as free:
         pass
-    async with served.running(), _listening() as port:
-        await served.up()
+    async with served.running():
+        port = await served.serves(ANSWERS)
         async with _forwarding(served) as client:
             await client.open(3, free, "0")
             await client.open(7, port, "1")
@@ -121,9 +139,39 @@ async def test_a_port_where_nobody_listens_is_told_and_the_others_go_on(served: 
     assert (client.said[7], client.refused) == (b"X", {3})
 
 
-async def test_what_names_no_port_or_is_one_too_many_is_refused(served: Served) -> None:
-    async with served.running(), _listening(upper=False) as port:
+async def test_a_port_where_only_others_of_the_machine_listen_is_no_port_of_the_pod(served: Served) -> None:
+    """As the forwarding client's own may be: that would be a loop."""
+    async with served.running(), _outside() as theirs:
+        port = await served.serves(ANSWERS)
+        await served.up("b")
+        async with _forwarding(served) as client:
+            await client.open(3, theirs, "0")
+            await client.open(7, port, "1")
+            await client.send(7, b"x", is_last=True)
+            await client.until_ended(1, 3, 7)
+        async with _forwarding(served, "b") as of_another:
+            await of_another.open(3, port)
+            await of_another.until_ended(1, 3)
+    assert f"nothing listens on port {theirs}" in client.said[1].decode()
+    assert (client.said[7], client.refused) == (b"X", {3})
+    assert f"nothing listens on port {port}" in of_another.said[1].decode()
+
+
+async def test_a_command_that_a_client_opened_in_the_pod_may_listen_too(served: Served) -> None:
+    async with served.running():
         await served.up()
+        async with served.connect("a/exec", command=[sys.executable, "-c", ANSWERS], stdout="true") as opened:
+            port = int((await until_said(opened, b"\n")).channels[1])
+            async with _forwarding(served) as client:
+                await client.open(3, port)
+                await client.send(3, b"x", is_last=True)
+                await client.until_ended(1, 3)
+    assert client.said[3] == b"X"
+
+
+async def test_what_names_no_port_or_is_one_too_many_is_refused(served: Served) -> None:
+    async with served.running():
+        port = await served.serves(POURS)
         async with _forwarding(served) as client:
             for number, bad in enumerate(("0", "65536", "-1", "", "ten", "٣")):
                 await client.open(4 * number + 3, bad, str(number))
@@ -151,40 +199,23 @@ async def test_garbage_ends_the_connection(served: Served) -> None:
 
 
 async def test_a_client_that_leaves_or_resets_ends_its_connections(served: Served) -> None:
-    came, gone = asyncio.Event(), asyncio.Event()
-
-    async def notice(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        try:
-            while await reader.read(1):
-                came.set()
-        except ConnectionError:
-            pass
-        writer.close()
-        gone.set()
-
     async with served.running():
-        server = await asyncio.start_server(notice, "127.0.0.1", 0)
-        port = server.sockets[0].getsockname()[1]
-        await served.up()
+        port = await served.serves(NOTICES)
         async with _forwarding(served) as client:
             await client.open(3, port)
             await client.socket.send(reset(3))
-            async with asyncio.timeout(60):
-                await gone.wait()
-                gone.clear()
+            await served.host.says("a", "gone 0")
             await client.open(7, port)
             await client.send(7, b"x")
-            async with asyncio.timeout(60):
-                await came.wait()
-        await until_async(gone.is_set, "the port has noticed")
-        server.close()
-    assert came.is_set()
+            await served.host.says("a", "came 1")
+            assert "gone 1" not in await served.host.log("a")
+        await served.host.says("a", "gone 1")
 
 
 async def test_a_client_that_does_not_read_stops_the_port_and_nobody_else(served: Served) -> None:
-    async with served.running(), _listening(upper=False) as never, _listening() as port:
-        await served.up()
-        async with _forwarding(served) as slow, _forwarding(served) as other:
+    async with served.running():
+        never, port = await served.serves(POURS), await served.serves(ANSWERS, "b")
+        async with _forwarding(served) as slow, _forwarding(served, "b") as other:
             await slow.open(3, never)
             await slow.send(3, b"", is_last=True)
             await other.open(3, port)
