@@ -21,11 +21,12 @@ from functools import partial
 from pathlib import Path
 
 from gpuyard.local.runtime import journal as journals
+from gpuyard.local.runtime import procfs
 from gpuyard.local.runtime.members import patiently
 from gpuyard.local.runtime.standard_input import keeper
 
 _PATIENCE_S = 5.0
-_BACKLOG = 64
+_PTMX = os.makedev(5, 2)
 
 
 def open_input(folder: Path, *, once: bool) -> int:
@@ -77,7 +78,7 @@ def _start_keeper(folder: Path, kind: str, kept: Sequence[int]) -> None:
         with _socket_path(folder) as path:
             listener.bind(path)
             os.chmod(path, 0o600)  # noqa: PTH101 - a path through a descriptor
-        listener.listen(_BACKLOG)
+        listener.listen(keeper.BACKLOG)
         passed = [listener.fileno(), *kept]
         words = [sys.executable, "-I", "-S", keeper.__file__, kind, *map(str, passed)]
         # The shell goes at once and leaves the keeper to init: it isn't ours to reap.
@@ -160,12 +161,39 @@ def _receive(folder: Path) -> int | None:
         try:
             with _socket_path(folder) as path:
                 connection.connect(path)
+            if not _is_of_this_host(connection):
+                return None
             _, got, _, _ = socket.recv_fds(connection, 1, 1)
-        except (FileNotFoundError, ConnectionError, TimeoutError, NotADirectoryError):
+        except OSError as error:
+            if procfs.is_shortage(error):
+                raise
             return None
     for descriptor in got:
-        os.set_inheritable(descriptor, False)
-        if stat.S_ISFIFO(os.fstat(descriptor).st_mode) or os.isatty(descriptor):
-            return descriptor
-        os.close(descriptor)
+        try:
+            return _without_blocking(descriptor)
+        finally:
+            os.close(descriptor)
     return None
+
+
+def _is_of_this_host(connection: socket.socket) -> bool:
+    """Whether who listens isn't in a sandbox: from there the socket can be replaced by another."""
+    raw = connection.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, keeper.CREDENTIALS.size)
+    return procfs.pid_namespace(keeper.CREDENTIALS.unpack(raw)[0]) == procfs.pid_namespace(os.getpid())
+
+
+def _without_blocking(descriptor: int) -> int | None:
+    """The same pipe or terminal; None for anything else, and where nobody reads any more."""
+    status = os.fstat(descriptor)
+    if status.st_rdev == _PTMX:  # Opening it again would make another terminal.
+        os.set_blocking(descriptor, False)
+        return os.dup(descriptor)
+    if not stat.S_ISFIFO(status.st_mode):
+        return None
+    try:
+        # Whoever has the same open file can make that block: so it is another.
+        return os.open(f"/proc/self/fd/{descriptor}", os.O_WRONLY | os.O_NONBLOCK | os.O_CLOEXEC)
+    except OSError as error:
+        if procfs.is_shortage(error):
+            raise
+        return None

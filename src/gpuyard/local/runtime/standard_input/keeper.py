@@ -19,14 +19,16 @@ import socket
 import struct
 import sys
 
+BACKLOG = 64
 _PIECE_BYTES = 1 << 16
 #: pid, uid and gid; source: unix(7), SO_PEERCRED.
-_CREDENTIALS = struct.Struct("3i")
+CREDENTIALS = struct.Struct("3i")
 
 
 def main(kind: str, listening: int, kept: int, output: int | None = None) -> None:
     """Keeps `kept` until nobody is at its other side."""
     listener = socket.socket(fileno=listening)
+    listener.listen(BACKLOG)  # Who connects is told the pid of who did this last.
     poll = select.poll()
     poll.register(listener, select.POLLIN)
     # That a pipe has no reader any more is told unasked.
@@ -48,8 +50,8 @@ def _hand_over(listener: socket.socket, kept: int) -> bool:
     with connection:
         connection.setblocking(False)
         try:
-            raw = connection.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, _CREDENTIALS.size)
-            if _CREDENTIALS.unpack(raw)[1] != os.geteuid():
+            raw = connection.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, CREDENTIALS.size)
+            if CREDENTIALS.unpack(raw)[1] != os.geteuid():
                 return False
             socket.send_fds(connection, [b"\0"], [kept])
         except OSError:

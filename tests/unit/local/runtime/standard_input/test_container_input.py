@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import asyncio
 import os
+import sys
 from collections.abc import Awaitable, Callable
 from contextlib import suppress
 from pathlib import Path
@@ -143,3 +144,32 @@ async def test_a_terminal_goes_on_when_the_disk_of_its_log_is_full(runtime: Runt
         async with asyncio.timeout(60):
             assert (await container.wait()).code == 5
         assert b"output is missing here" in container.log_path.read_bytes()
+
+
+_ROGUE = """
+import glob, os, socket, sys
+os.chdir(glob.glob(sys.argv[1] + "/start-*")[0])
+os.rename("stdin", "old")
+listener = socket.socket(socket.AF_UNIX)
+listener.bind("stdin")
+listener.listen()
+pipe = os.pipe()
+print("ready", flush=True)
+while True:
+    connection = listener.accept()[0]
+    socket.send_fds(connection, [b"0"], [pipe[1]])
+    connection.close()
+"""
+
+
+async def test_a_container_that_replaces_its_socket_blocks_nobody(start: Start, folder: Path) -> None:
+    container = await start(sys.executable, "-c", _ROGUE, str(folder), stdin=True)
+    await _prints(container, b"ready\n")
+    client = await _attached(container)
+    journal = journals.read(container.folder / journals.JOURNAL)
+    assert journal is not None
+    if journal.isolation == "bubblewrap":
+        assert client.stdin is None
+    else:
+        assert client.stdin is not None and not os.get_blocking(client.stdin)
+    client.close()
