@@ -8,6 +8,7 @@ from __future__ import annotations
 import contextlib
 import os
 import posixpath
+import re
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -154,7 +155,8 @@ async def copy_to(target: Target, pod: LivePod, local: Path, remote: str, progre
 
 def _parts(remote: str) -> tuple[str, str]:
     """The folder of a path, and the name there; without one for a folder's own path such as `/` or `..`."""
-    folder, name = posixpath.split(posixpath.normpath(remote or "."))
+    # A `..` stays: after a link it leads where only the pod knows.
+    folder, name = posixpath.split(re.sub(r"(?<=.)(/\.?)+$", "", remote) or ".")
     if name in (".", ".."):
         return posixpath.join(folder, name), ""
     return _no_option(folder) or ".", name

@@ -97,3 +97,15 @@ async def test_what_killed_copies_left_in_a_pod_goes_a_day_later(tmp_path: Path)
         await copy_to(target, pod, tmp_path / "x", str(remote), lambda done, size: None)
     assert sorted(path.name for path in remote.iterdir()) == [".gpuyard-new-going", "of-the-user", "x"]
     assert (remote / "x").read_text() == "x" and (tmp_path / "kept").is_dir()
+
+
+async def test_a_way_up_from_a_link_leads_where_it_does_in_the_pod(tmp_path: Path) -> None:
+    (tmp_path / "remote/far/deep").mkdir(parents=True)
+    (tmp_path / "remote/link").symlink_to("far/deep")
+    (tmp_path / "x").write_text("x")
+    pod = LivePod(run="train", name="train-0", container="main")
+    async with serving(_run, V5) as api:
+        target = Target(api, "n", is_yard=True)
+        remote = f"{tmp_path}/remote/link/../new"
+        await copy_to(target, pod, tmp_path / "x", remote, lambda done, size: None)
+    assert (tmp_path / "remote/far/new").read_text() == "x" and not (tmp_path / "remote/new").exists()
