@@ -85,7 +85,7 @@ Ctrl-C detaches with 0; the run goes on.
 @spec_option(
     "--sweep",
     key="sweep",
-    form="entry",
+    form="entry_list",
     metavar="NAME=VALUES",
     help="A task for each value, such as lr=1e-3,1e-4 or seed=1..3; {NAME} in the command is replaced.",
 )
@@ -183,7 +183,11 @@ Ctrl-C detaches with 0; the run goes on.
 )
 @spec_option("--priority", key="priority", metavar="CLASS", help="Name of a PriorityClass.")
 @spec_option(
-    "--node-selector", key="node_selector", form="entry", metavar="K=V", help="Only nodes with this label."
+    "--node-selector",
+    key="node_selector",
+    form="entry",
+    metavar="KEY=VALUE",
+    help="Only nodes with this label.",
 )
 @spec_option(
     "--toleration",

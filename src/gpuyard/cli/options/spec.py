@@ -39,8 +39,8 @@ def spec_option(
         for text in (value,) if isinstance(value, str) else value or ():
             if form == "yaml" and text.startswith("@"):
                 text = _read_text(Path(text.removeprefix("@")))
-            flag = Flag(option.opts[-1], tuple(key.split(".")), text, FlagForm[form.upper()])
-            flags_of(context).append(flag)
+            path, shape = tuple(key.split(".")), attributes.get("metavar", "KEY=VALUE")
+            flags_of(context).append(Flag(option.opts[-1], path, text, FlagForm[form.upper()], shape))
 
     return click.option(
         *declarations,

@@ -6,7 +6,7 @@ A flag names the key that it sets, so that nothing here knows the keys.
 from __future__ import annotations
 
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from enum import Enum, auto
 
 from gpuyard.errors import Problem
@@ -23,6 +23,8 @@ class FlagForm(Enum):
     ENTRY = auto()
     #: As ENTRY, and a second flag of the same key is a mistake.
     ENTRY_ONCE = auto()
+    #: As ENTRY_ONCE, and the value is several with commas between them.
+    ENTRY_LIST = auto()
     #: As ENTRY; `KEY` alone sets one without a value.
     ENTRY_OR_KEY = auto()
     #: The text is added to the file's list.
@@ -31,6 +33,13 @@ class FlagForm(Enum):
     TOLERATION = auto()
     #: YAML or JSON takes the place of the file's.
     YAML = auto()
+
+
+#: What to do where the same key comes again.
+_AGAIN = {
+    FlagForm.ENTRY_ONCE: "say once what belongs there",
+    FlagForm.ENTRY_LIST: "write all of its values at once, such as {flag} {key}=1,2",
+}
 
 
 @dataclass(frozen=True)
@@ -42,12 +51,14 @@ class Flag:
         path: of the key.
         value: the text; of the command also its words. What isn't text takes the place of the file's.
         form: how the text is written.
+        shape: of an entry, as the help has it.
     """
 
     name: str
     path: Path
     value: Node | tuple[str, ...]
     form: FlagForm = FlagForm.VALUE
+    shape: str = field(default="KEY=VALUE", compare=False)
 
 
 class FlagLayer:
@@ -75,7 +86,7 @@ class FlagLayer:
         match flag.form:
             case FlagForm.VALUE:
                 self._put(flag.path, flag.value, flag.name)
-            case FlagForm.ENTRY | FlagForm.ENTRY_ONCE | FlagForm.ENTRY_OR_KEY:
+            case FlagForm.ENTRY | FlagForm.ENTRY_ONCE | FlagForm.ENTRY_LIST | FlagForm.ENTRY_OR_KEY:
                 self._enter(flag, flag.value)
             case FlagForm.ITEM:
                 self._append(flag.path, flag.value, flag.name)
@@ -86,14 +97,15 @@ class FlagLayer:
 
     def _enter(self, flag: Flag, text: str) -> None:
         key, equals, value = text.partition("=")
-        if flag.form is FlagForm.ENTRY_OR_KEY:
-            self._put((*flag.path, key), value if equals else None, f"{flag.name} {key}")
-        elif equals and flag.form is FlagForm.ENTRY_ONCE and (*flag.path, key) in self.flags:
-            self.problems.append(Problem(flag.name, f"{key} is given twice; say once what belongs there"))
-        elif equals:
-            self._put((*flag.path, key), value, flag.name)
+        lacking = "name" if not key else "value" if not equals else ""
+        again = _AGAIN.get(flag.form) if (*flag.path, key) in self.flags else None
+        if lacking and (not key or flag.form is not FlagForm.ENTRY_OR_KEY):
+            self.problems.append(Problem(flag.name, f"{text!r} has no {lacking}; write {flag.shape}"))
+        elif again:
+            said = f"{key} is given twice; {again.format(flag=flag.name, key=key)}"
+            self.problems.append(Problem(flag.name, said))
         else:
-            self.problems.append(Problem(flag.name, f"{text!r} has no value; write KEY=VALUE"))
+            self._put((*flag.path, key), value if equals else None, f"{flag.name} {key}")
 
     def _put(self, path: Path, value: Node, flag: str) -> None:
         parent: dict[str, Node] = self.root

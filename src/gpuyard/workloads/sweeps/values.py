@@ -7,6 +7,7 @@ import io
 import json
 import math
 import re
+from collections import Counter
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
@@ -65,9 +66,11 @@ class Sweep:
 def sweep_name(written: str) -> str:
     """The name of a value, which is a variable of each task; raises ValueError for what can't be one."""
     if not re.fullmatch(_NAME, written):
-        raise ValueError("can't name a value of a sweep: it becomes a variable; use letters, digits and '_'")
+        raise ValueError(
+            f"{written!r} can't name a value: it becomes a variable; use letters, digits and '_'"
+        )
     if written in ALLOCATED_ENV | _RESERVED or written.startswith("GPUYARD_"):
-        raise ValueError("can't name a value of a sweep: that variable is gpuyard's own")
+        raise ValueError(f"{written!r} can't name a value: that variable is gpuyard's own")
     return written
 
 
@@ -75,7 +78,7 @@ def parse_values(written: Any) -> tuple[str, ...]:
     """The values of one name: a list has them as they are, text is a line of CSV or a range such as 1..3.
 
     Raises:
-        ValueError: there are none, one is empty, or too many.
+        ValueError: there are none, one is empty, one is there twice, or there are too many.
     """
     if isinstance(written, list) and all(isinstance(value, str) for value in written):
         values = tuple(written)
@@ -87,6 +90,9 @@ def parse_values(written: Any) -> tuple[str, ...]:
         raise ValueError("has no values, so that there would be no task; write for example 1e-3,1e-4")
     for value in values:
         _check(value)
+    [(value, count)] = Counter(values).most_common(1)
+    if count > 1:
+        raise ValueError(f"has {value!r} {count} times: {_SAME}")
     return values
 
 
@@ -106,6 +112,7 @@ def _split(line: str) -> list[str]:
     return rows[0]
 
 
+_SAME = "tasks that are the same; leave one out, or sweep a number such as seed=1..2, too"
 _QUOTING = "a value with a comma, a quote or a new line stands in double quotes, in which a quote is doubled"
 
 
@@ -131,7 +138,7 @@ def parse_table(text: str) -> ValueTable:
         ValueError: it is none; the message has the line.
     """
     reader = csv.reader(io.StringIO(text, newline=""), strict=True, skipinitialspace=True)
-    rows: list[tuple[str, ...]] = []
+    rows: dict[tuple[str, ...], int] = {}  # each with its line
     names: tuple[str, ...] | None = None
     try:
         for row in reader:
@@ -144,7 +151,8 @@ def parse_table(text: str) -> ValueTable:
                 raise ValueError(f"has {len(row)} values, and the first line has {len(names)} names")
             for value in row:
                 _check(value)
-            rows.append(tuple(row))
+            if (before := rows.setdefault(tuple(row), reader.line_num)) != reader.line_num:
+                raise ValueError(f"has the values of line {before}: {_SAME}")
             if len(rows) > MAX_TASKS:
                 raise ValueError(f"is one more than the {MAX_TASKS} tasks that a sweep has at most")
     except csv.Error as error:
@@ -162,7 +170,7 @@ def _header(row: list[str]) -> tuple[str, ...]:
         try:
             sweep_name(name)
         except ValueError as error:
-            raise ValueError(f"has {name!r}, which {error}") from error
+            raise ValueError(f"is wrong: {error}") from error
     if len(set(names)) < len(names):
         raise ValueError("has a name twice")
     return names

@@ -363,7 +363,7 @@ def test_a_slip_is_told_with_its_place_and_remedy(text: str, expected: tuple[str
         ({"retries": "x"}, "--retries", "whole number"),
         ({"name": "A"}, "--name", "can't name a run"),
         ({"env": ("1=2",)}, "--env 1", "can't name an environment variable"),
-        ({"env": ("=2",)}, "--env ", "can't name an environment variable"),
+        ({"env": ("=2",)}, "--env", "'=2' has no name; write KEY=VALUE"),
         ({"env": ("CUDA_VISIBLE_DEVICES=1",)}, "--env CUDA_VISIBLE_DEVICES", "set by the allocation"),
         ({"node_selector": ("a",)}, "--node-selector", "write KEY=VALUE"),
         ({"tolerations": ("a:Nope",)}, "--toleration", "must be"),

@@ -26,7 +26,7 @@ def test_values(written: Any, values: tuple[str, ...]) -> None:
      ('"a', "no line of CSV"),     ('"a"b', "no line of CSV"), ("a\nb", "new line"),
      ("3..1", "write the smaller number first"),
      ("1..1000000", "1000000 values; a sweep has 100000 tasks at most"), ({"a": "b"}, "must be values"),
-     (["a\0"], "a byte 0")],
+     (["a\0"], "a byte 0"), ("1,2,1", "has '1' 2 times: tasks that are the same"), (["", ""], "has '' 2")],
 )  # fmt: skip
 def test_wrong_values(written: Any, message: str) -> None:
     with pytest.raises(ValueError, match=message):
@@ -41,8 +41,9 @@ def test_a_table() -> None:
 
 @pytest.mark.parametrize(
     ("text", "message"),
-    [("", "has no tasks"), ("lr\n", "has no tasks"), ("a b\n1\n", "line 1 has 'a b', which can't name"),
+    [("", "has no tasks"), ("lr\n", "has no tasks"), ("a b\n1\n", "line 1 is wrong: 'a b' can't name"),
      ("a,a\n1,2\n", "line 1 has a name twice"), ("a,b\n1\n", "line 2 has 1 values, and the first line has 2"),
+     ("a,b\n1,2\n\n1,3\n1,2\n", "line 5 has the values of line 2: tasks that are the same"),
      ('a\n"1\n', "line 2 is no CSV"), ("a\n1\0\n", "line 2 "), ("GPUYARD_X\n1\n", "gpuyard's own")],
 )  # fmt: skip
 def test_a_table_that_is_none(text: str, message: str) -> None:
@@ -67,6 +68,23 @@ def test_in_a_spec() -> None:
     assert spec.sweep == Sweep(
         (ValueTable(("lr",), (("0.1",), ("0.2",))), ValueTable(("seed",), (("1",), ("2",))))
     )
+
+
+@pytest.mark.parametrize(
+    ("flags", "where", "message"),
+    [(("lr=1", "lr=2"), "--sweep", "lr is given twice; write all of its values at once, such as --sweep lr="),
+     (("lr=",), "--sweep lr", "has no values"), (("lr=,",), "--sweep lr", "an empty value"),
+     (("lr=1,1",), "--sweep lr", "has '1' 2 times"), (("s eed=1",), "--sweep s eed", "'s eed' can't name"),
+     (("=1",), "--sweep", "'=1' has no name; write NAME=VALUES"),
+     (("1,2",), "--sweep", "'1,2' has no value; write NAME=VALUES")],
+)  # fmt: skip
+def test_what_a_flag_gets_wrong(flags: tuple[str, ...], where: str, message: str) -> None:
+    laid = [Flag("--sweep", ("sweep",), text, FlagForm.ENTRY_LIST, "NAME=VALUES") for text in flags]
+    with pytest.raises(SpecError) as raised:
+        load_spec("run: a\n", "spec", laid, {})
+    [problem] = raised.value.problems
+    assert problem.path == where
+    assert message in problem.message
 
 
 @pytest.mark.parametrize(
