@@ -11,7 +11,7 @@ from gpuyard.cli.options.shared import rank_option, run_argument, target_options
     "attach",
     epilog="""\b
 Examples:
-  gpuyard attach shell-x7k2q
+  gpuyard attach train-x7k2q           # what it prints from now on
   gpuyard attach --rank 1 train-x7k2q
 
 \b

@@ -35,8 +35,6 @@ def command(name: str, context: str | None, namespace: str | None, watch: bool, 
 
     An event that came again shows when last, and how often. Times are UTC. An API keeps events for an hour.
     """
-    from contextlib import suppress
-
     from gpuyard.cli.call import call
     from gpuyard.cli.output.results import print_json, print_table
     from gpuyard.runs.object_events import event_json, follow_events, read_events
@@ -57,8 +55,10 @@ def command(name: str, context: str | None, namespace: str | None, watch: bool, 
         return await read_events(target, await find_meant_run(target, name, ask_nodes=False))
 
     if watch:
-        with suppress(KeyboardInterrupt):
+        try:
             call(follow, context=context, namespace=namespace)
+        except KeyboardInterrupt:
+            click.echo(err=True)  # What follows isn't to stand beside ^C.
         return
     events = call(read, context=context, namespace=namespace)
     if output == "json":

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import os
 import signal
 import sys
@@ -38,11 +39,25 @@ _KEYS = (
     ),
 )
 
+#: Where the help of `run` speaks of what a shell has not.
+_HELP = {
+    "name": "Name of the run (default: shell- and five characters).",
+    "workdir": "Folder to start in (default: this one).",
+}
+
+
+def _own(option: SpecOption) -> SpecOption:
+    copied = copy.copy(option)
+    copied.help = _HELP.get(option.key, option.help)
+    return copied
+
 
 @click.command(
     "shell",
     params=[
-        option for option in run_command.params if isinstance(option, SpecOption) and option.key in _KEYS
+        _own(option)
+        for option in run_command.params
+        if isinstance(option, SpecOption) and option.key in _KEYS
     ],
     epilog="""\b
 Examples:
@@ -121,8 +136,9 @@ async def _wait_and_open(target: Target, name: str, idle: timedelta | None) -> i
     from gpuyard.runs.interactive.live_pod import live_pod
     from gpuyard.runs.interactive.shell import serve_shell
     from gpuyard.runs.run import exit_code_of, find_run
+    from gpuyard.workloads.spec.time_spans import format_span
 
-    unless = f", or once its GPUs have been idle for {idle}" if idle else ""
+    unless = f", or once its GPUs have been idle for {format_span(idle)}" if idle else ""
     click.echo(f"{name} is there for this shell, and ends with it{unless}.", err=True)
     screen, said = Screen(target), follow(target, name, refresh_s=1.0, is_new=True)
     try:

@@ -130,7 +130,9 @@ def _cut_column(table: list[list[str]], place: int, columns: int) -> list[list[s
 
 
 def megabytes(size: int) -> str:
-    """A size in bytes: `88.7 MB`, and `6 kB` below a tenth of one."""
+    """A size in bytes: `88.7 MB`, `6 kB` below a tenth of one, and `2 B` below one of these."""
+    if size < 1000:
+        return f"{size} B"
     return f"{size / 1e6:.1f} MB" if size >= 100_000 else f"{math.ceil(size / 1000)} kB"
 
 

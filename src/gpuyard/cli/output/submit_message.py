@@ -34,7 +34,8 @@ def submitted_text(run: ResolvedRun, environ: Mapping[str, str], *, simulated: b
         least = f"{run.spec.least_nodes} to " if run.spec.least_nodes else ""
         gpus = f"{least}{run.spec.nodes} pods, each with {gpus}"
     if run.spec.sweep is not None:
-        gpus = f"{run.spec.sweep.size} tasks, each with {gpus}"
+        size = run.spec.sweep.size
+        gpus = f"1 task with {gpus}" if size == 1 else f"{size} tasks, each with {gpus}"
     text = f"Submitted {run.name} ({gpus}{', simulated' if asked.count and simulated else ''})"
     text += f" with {run.script.path} from here" if run.script else _interpreter(run, environ)
     if run.host is not None and run.host.snapshot is not None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import shlex
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Protocol
@@ -191,7 +192,8 @@ def _worded(pod: LivePod, command: Sequence[str] = ()) -> Iterator[None]:
         text = error.message
         program = command[0] if command else ""
         if "executable file not found" in text or "no such file or directory" in text.lower():
-            raise _not_started(f"there is no program {program!r} in pod {pod.name}", _NO_PROGRAM) from error
+            said = f"there is no program {program!r} in pod {pod.name}"
+            raise _not_started(said, _NO_PROGRAM, _instead(pod, command)) from error
         if "permission denied" in text.lower() or "exec format error" in text.lower():
             raise _not_started(
                 f"{program!r} can't be run in pod {pod.name}: {text}", _NOT_EXECUTABLE
@@ -199,7 +201,19 @@ def _worded(pod: LivePod, command: Sequence[str] = ()) -> Iterator[None]:
         raise
 
 
-def _not_started(message: str, code: int) -> errors.GpuyardError:
-    error = errors.GpuyardError(message, remedy="an image has only what its maker put into it")
+def _instead(pod: LivePod, command: Sequence[str]) -> str:
+    """What to do where there is no such program."""
+    if len(command) == 1 and " " in command[0]:
+        return f"a line for a shell is one word of it: sh -c {shlex.quote(command[0])}"
+    if command and command[0] == "nvidia-smi":
+        return f"what its GPUs do: gpuyard top {pod.run}"
+    return _LACKING if pod.has_image else "give its path, or install it: the run has this machine's programs"
+
+
+_LACKING = "an image has only what its maker put into it"
+
+
+def _not_started(message: str, code: int, remedy: str = _LACKING) -> errors.GpuyardError:
+    error = errors.GpuyardError(message, remedy=remedy)
     error.exit_code = code
     return error

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from gpuyard import errors
 from gpuyard.kube.objects import Manifest
 from gpuyard.kube.pods import container_statuses
+from gpuyard.kube.wellknown import IMAGE_PROCESS
 from gpuyard.runs.run import (
     Run,
     check_ranks,
@@ -27,6 +28,7 @@ class LivePod:
         run: the name of its run.
         name, container: where the process is.
         has_stdin, has_tty: whether the container was made with standard input, and with a terminal.
+        has_image: whether its programs are those of an image, not of the yard's machine.
     """
 
     run: str
@@ -34,6 +36,7 @@ class LivePod:
     container: str
     has_stdin: bool = False
     has_tty: bool = False
+    has_image: bool = True
 
 
 def live_pod(target: Target, run: Run, rank: int | None) -> LivePod:
@@ -55,7 +58,8 @@ def live_pod(target: Target, run: Run, rank: int | None) -> LivePod:
         if container := _running(pod):
             made = pod["spec"]["containers"][0]
             streams = bool(made.get("stdin")), bool(made.get("tty"))
-            return LivePod(run.name, pod["metadata"]["name"], container, *streams)
+            has_image = made.get("image") != IMAGE_PROCESS
+            return LivePod(run.name, pod["metadata"]["name"], container, *streams, has_image)
     running = [str(rank_of(pod)) for pod in run.pods if _running(pod)]
     others = f"; --rank {' or '.join(dict.fromkeys(running))} runs" if running else ""
     name = f"rank {wanted} of {run.name}" if has_ranks(run) else run.name

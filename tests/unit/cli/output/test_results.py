@@ -192,7 +192,15 @@ def test_the_status_line_on_a_terminal_is_rewritten_in_place() -> None:
 
 @pytest.mark.parametrize(
     ("size", "text"),
-    [(0, "0 kB"), (1, "1 kB"), (5_613, "6 kB"), (99_001, "100 kB"), (100_000, "0.1 MB"), (183_006, "0.2 MB")],
+    [
+        (0, "0 B"),
+        (2, "2 B"),
+        (1_001, "2 kB"),
+        (5_613, "6 kB"),
+        (99_001, "100 kB"),
+        (100_000, "0.1 MB"),
+        (183_006, "0.2 MB"),
+    ],
 )
 def test_what_is_there_is_never_nothing(size: int, text: str) -> None:
     assert megabytes(size) == text

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from dataclasses import replace
 
 import pytest
 from websockets.asyncio.server import ServerConnection
@@ -70,3 +71,34 @@ async def test_input_that_is_not_taken_any_more_is_no_failure_of_a_process_that_
     async with serving(ends_later, V5) as api, asyncio.timeout(60):
         assert await exec_in(Target(api, "n", is_yard=True), POD, ["true"], console) == 0
     assert console.out == b"out"
+
+
+@pytest.mark.parametrize(
+    ("command", "has_image", "remedy"),
+    [
+        (["echo hi | wc"], True, "sh -c 'echo hi | wc'"),
+        (["nvidia-smi"], False, "gpuyard top train"),
+        (["nosuch"], False, "this machine's programs"),
+        (["nosuch"], True, "what its maker put into it"),
+    ],
+)
+async def test_what_helps_where_there_is_no_program(command: list[str], has_image: bool, remedy: str) -> None:
+    async def has_none(connection: ServerConnection) -> None:
+        await connection.send(
+            b'\x03{"status": "Failure", "reason": "InternalError", "message": "no such file or directory"}'
+        )
+
+    pod = replace(POD, has_image=has_image)
+    async with serving(has_none, V5) as api, asyncio.timeout(60):
+        with pytest.raises(errors.GpuyardError, match="there is no program") as raised:
+            await exec_in(Target(api, "n", is_yard=True), pod, command, Silent())
+    assert raised.value.exit_code == 127
+    assert remedy in raised.value.remedy
+
+
+class Silent(Failing):
+    """A console without input."""
+
+    def __init__(self) -> None:
+        super().__init__(OSError())
+        self.streams = Streams()
