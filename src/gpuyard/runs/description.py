@@ -30,8 +30,7 @@ from gpuyard.runs.object_events import event_json, in_order, telling_events
 from gpuyard.runs.run import Run, find_meant_run, gpu_models, has_ranks, rank_of_name
 from gpuyard.runs.target import Target
 from gpuyard.workloads.command import is_python
-from gpuyard.workloads.outcome import Reason, why_failed
-from gpuyard.workloads.stopping import ended_by_stop
+from gpuyard.workloads.outcome import Reason, ended_by_stop, why_failed
 
 if TYPE_CHECKING:
     from gpuyard.explain.output.diagnosis import Diagnosis

@@ -91,6 +91,8 @@ _SILENT = (Reason.NODE_LOST, "its node doesn't answer, and has to confirm that i
 
 #: How a Job was stopped of which nothing had started, see ANNOTATION_STOPPED_BY.
 SUSPENDING = "suspending"
+#: The deadline that a stop gives a pod that has started; no shorter one is valid.
+PASSED_DEADLINE_S = 1
 #: Of runc and crun, and what containerd puts before it.
 _AT_THE_START = "unable to start container process: "
 
@@ -134,6 +136,13 @@ def why_failed(pod: Mapping[str, Any] | None) -> tuple[Reason, str]:
     if signal_name := _signal_name(code):
         return Reason.SIGNAL, f"ended by {signal_name}"
     return Reason.EXIT_CODE, f"exited with {code}"
+
+
+def ended_by_stop(job: Mapping[str, Any], pod: Mapping[str, Any]) -> bool:
+    """Whether the deadline that a pod of this Job ran into is that of a stop, and not its timeout."""
+    if not is_stopped(job) or why_failed(pod)[0] is not Reason.DEADLINE_EXCEEDED:
+        return False
+    return bool(pod["spec"].get("activeDeadlineSeconds") == PASSED_DEADLINE_S)
 
 
 def disruption_of(pod: Mapping[str, Any]) -> tuple[Reason, str] | None:

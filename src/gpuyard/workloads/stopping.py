@@ -18,7 +18,7 @@ from gpuyard.kube.wellknown import (
     ANNOTATION_STOPPED_AT,
     ANNOTATION_STOPPED_BY,
 )
-from gpuyard.workloads.outcome import SUSPENDING, Reason, is_stopped, why_failed
+from gpuyard.workloads.outcome import PASSED_DEADLINE_S, SUSPENDING, is_stopped
 from gpuyard.workloads.pod_failure_policy import counts
 
 
@@ -62,8 +62,6 @@ class StopOptions:
 
 
 _USUAL = StopOptions()
-#: A deadline of a pod that has started; no shorter one is valid.
-_PASSED_S = 1
 
 
 def stop_patches(
@@ -98,15 +96,8 @@ def stop_patches(
     }
     return StopPatches(
         {"metadata": {"annotations": marks}, "spec": ending},
-        {name: {**options.patch(), "spec": {"activeDeadlineSeconds": _PASSED_S}} for name in started},
+        {name: {**options.patch(), "spec": {"activeDeadlineSeconds": PASSED_DEADLINE_S}} for name in started},
     )
-
-
-def ended_by_stop(job: Mapping[str, Any], pod: Mapping[str, Any]) -> bool:
-    """Whether the deadline that a pod of this Job ran into is that of `stop_patches`, and not its timeout."""
-    if not is_stopped(job) or why_failed(pod)[0] is not Reason.DEADLINE_EXCEEDED:
-        return False
-    return bool(pod["spec"].get("activeDeadlineSeconds") == _PASSED_S)
 
 
 def _is_started(pod: Mapping[str, Any]) -> bool:
