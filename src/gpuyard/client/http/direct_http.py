@@ -207,8 +207,8 @@ class _HttpConnection:
         """The connection, which speaks another protocol from now on."""
         if isinstance(self._endpoint, SocketEndpoint):
             return await UnixWire.take(self._endpoint, self._reader, self._writer)
-        # Whoever writes waits until all is on its way.
-        self._writer.transport.set_write_buffer_limits(0)
+        # Whoever writes waits until all is on its way. At 0 asyncio's TLS waits for more than that.
+        self._writer.transport.set_write_buffer_limits(1, 0)
         return _StreamWire(self._endpoint, self._reader, self._writer)
 
     async def _pieces(

@@ -18,7 +18,7 @@ from gpuyard.client.connection.kubeconfig import Connection
 from gpuyard.client.http import cluster_endpoint
 from gpuyard.client.http.cluster_endpoint import ClusterEndpoint
 from gpuyard.client.http.direct_http import DirectHttp
-from gpuyard.client.http.exchange import ClientRequest
+from gpuyard.client.http.exchange import ClientRequest, Wire
 from gpuyard.local.http.server.certificates import Pki
 
 Handler = Callable[[asyncio.StreamReader, asyncio.StreamWriter], Awaitable[None]]
@@ -142,7 +142,8 @@ async def test_answers_that_come_packed() -> None:
 
 
 @pytest.mark.parametrize(
-    ("body", "said"), [(gzip.compress(b"x" * 99, mtime=0)[:-9], "cut the connection"), (b"plain", "isn't gzip")]
+    ("body", "said"),
+    [(gzip.compress(b"x" * 99, mtime=0)[:-9], "cut the connection"), (b"plain", "isn't gzip")],
 )
 async def test_what_is_not_packed_whole(body: bytes, said: str) -> None:
     head = b"HTTP/1.1 200 OK\r\nContent-Encoding: gzip\r\nContent-Length: %d\r\n\r\n" % len(body)
@@ -174,7 +175,8 @@ async def test_a_connection_that_waited_long_is_not_used_again(
     assert len(ports) == connections
 
 
-async def test_another_protocol_over_tls(tmp_path: Path) -> None:
+@pytest.mark.parametrize("is_answered_at_once", [True, False])
+async def test_another_protocol_over_tls(tmp_path: Path, is_answered_at_once: bool) -> None:
     pki = Pki(tmp_path)
     pki.ensure(datetime.now(UTC))
     tls = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
@@ -184,6 +186,8 @@ async def test_another_protocol_over_tls(tmp_path: Path) -> None:
     async def echo(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         await reader.readuntil(b"\r\n\r\n")
         writer.write(b"HTTP/1.1 101 Switching Protocols\r\nUpgrade: echo\r\n\r\nhello")
+        if not is_answered_at_once:
+            writer.write(await reader.readexactly(len(many)))
         while piece := await reader.read(1 << 16):
             writer.write(piece)
             await writer.drain()
@@ -193,9 +197,16 @@ async def test_another_protocol_over_tls(tmp_path: Path) -> None:
         request = ClientRequest("GET", "/exec", upgrade={"Connection": "Upgrade", "Upgrade": "echo"})
         async with http.send(request) as answer:
             assert answer.status == 101 and answer.wire
-            writing = asyncio.ensure_future(answer.wire.write(many))
+            writing = asyncio.ensure_future(_write(answer.wire, many))
+            if not is_answered_at_once:
+                await writing
             came = b""
             while len(came) < len(b"hello") + len(many):
                 came += await answer.wire.read(1 << 18)
             await writing
     assert came == b"hello" + many
+
+
+async def _write(wire: Wire, data: bytes) -> None:
+    for at in range(0, len(data), 1 << 18):
+        await wire.write(data[at : at + (1 << 18)])
