@@ -28,11 +28,11 @@ def test_what_goes_in_is_a_table_with_a_sum(capsys: pytest.CaptureFixture[str]) 
         "SIZE      LAYER           WHAT",
         "40.0 MB   weights.pt      weights.pt",
         "2 kB      six 1.0         six-1.0-py3-none-any.whl (linux/amd64)",
-        "1 kB      application     caf�.txt",
+        "10 B      application     caf�.txt",
         "?         /uv of uv:0.5   /uv of uv:0.5",
         "",
         "40.0 MB (files before compression, packages as they are fetched): weights.pt 40.0 MB, six 1.0 2 kB, "
-        "application 1 kB, /uv of uv:0.5 0 kB; "
+        "application 10 B, /uv of uv:0.5 0 B; "
         "1 left out (--ignored says why)",
     ]
     assert said.err == "a notice\nwarning: a warning\n"
