@@ -24,12 +24,13 @@ class ProxiedHttp:
         self._server = masked(connection.server)
         name = connection.tls_server_name
         self._extensions = {"sni_hostname": name} if name else {}
-        tls = connection.tls if connection.tls is not None else False
         try:
             self._client = httpx.AsyncClient(
                 base_url=connection.server,
                 headers=connection.headers,
-                transport=httpx.AsyncHTTPTransport(verify=tls, trust_env=False, proxy=proxy),
+                transport=httpx.AsyncHTTPTransport(
+                    verify=connection.tls or True, trust_env=False, proxy=proxy
+                ),
             )
         except (httpx.InvalidURL, ValueError, ImportError):  # ImportError: SOCKS isn't spoken
             # The cause may quote a password.
@@ -60,7 +61,7 @@ class ProxiedHttp:
             response = await self._client.send(built, stream=True)
             try:
                 is_other = response.status_code == 101
-                wire = _ClusterWire(self._server, response.extensions["network_stream"]) if is_other else None
+                wire = _ProxiedWire(self._server, response.extensions["network_stream"]) if is_other else None
                 yield ClientResponse(
                     request.path, response.status_code, response.headers, response.aiter_bytes(), wire
                 )
@@ -89,7 +90,7 @@ class ProxiedHttp:
         await self._client.aclose()
 
 
-class _ClusterWire:
+class _ProxiedWire:
     """Implements `client.http.exchange.Wire` over what httpx leaves of a connection that was upgraded."""
 
     def __init__(self, server: str, stream: httpcore.AsyncNetworkStream) -> None:
