@@ -49,7 +49,7 @@ class ClusterEndpoint:
                 raise cannot_connect(connection, "the token isn't ASCII")
 
     async def open(self, limit: int) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
-        """See `Address.open`."""
+        """See `Endpoint.open`."""
         has_tls = self.scheme == "https"
         try:
             return await asyncio.open_connection(
@@ -67,7 +67,7 @@ class ClusterEndpoint:
             raise
 
     def failed(self, error: Exception, *, connecting: bool = False) -> errors.ConnectionFailed:
-        """See `Address.failed`."""
+        """See `Endpoint.failed`."""
         return connection_failed(
             masked(self._connection.server), error, self._connection, connecting=connecting
         )

@@ -17,9 +17,9 @@ def http_to(connection: Connection) -> Http:
     Raises:
         UsageError: nothing could be sent by such a kubeconfig.
     """
-    address = ClusterEndpoint(connection)
-    if proxy := connection.proxy or proxy_for(address, os.environ):
+    endpoint = ClusterEndpoint(connection)
+    if proxy := connection.proxy or proxy_for(endpoint, os.environ):
         from gpuyard.client.http.proxied_http import ProxiedHttp  # Only here: its library takes long to load.
 
         return ProxiedHttp(connection, proxy)
-    return DirectHttp(address)
+    return DirectHttp(endpoint)

@@ -158,7 +158,7 @@ class _HttpConnection:
         self._waits_since = self._loop_time()
         #: Whether the last answer was read to its end and the server keeps the connection.
         self.is_free = True
-        self._wire: UnixWire | _StreamWire | None = None
+        self._wire: UnixWire | None = None
 
     @property
     def has_ended(self) -> bool:
@@ -178,7 +178,7 @@ class _HttpConnection:
         """Closes it; nothing of ours is still to be sent by then."""
         # TLS would wait for the other side's goodbye, which may never come.
         self._writer.transport.abort()
-        if isinstance(self._wire, UnixWire):
+        if self._wire:
             self._wire.close()
 
     async def ask(self, request: ClientRequest) -> ClientResponse:
@@ -199,14 +199,14 @@ class _HttpConnection:
         except BaseException:
             self.close()
             raise
-        if status == 101:
-            self._wire = await self._take()
-        return ClientResponse(request.path, status, headers, pieces, self._wire)
+        wire = await self._take() if status == 101 else None
+        return ClientResponse(request.path, status, headers, pieces, wire)
 
     async def _take(self) -> UnixWire | _StreamWire:
         """The connection, which speaks another protocol from now on."""
         if isinstance(self._endpoint, SocketEndpoint):
-            return await UnixWire.take(self._endpoint, self._reader, self._writer)
+            self._wire = await UnixWire.take(self._endpoint, self._reader, self._writer)
+            return self._wire
         # Whoever writes waits until all is on its way. At 0 asyncio's TLS waits for more than that.
         self._writer.transport.set_write_buffer_limits(1, 0)
         return _StreamWire(self._endpoint, self._reader, self._writer)

@@ -222,11 +222,6 @@ def _remove_note(note: Path) -> None:
         note.unlink()
 
 
-def marked_processes(mark: str) -> set[int]:
-    """What was started with this mark, and whoever inherited it."""
-    return procfs.with_environment(f"{ENV_EXEC}={mark}", procfs.all_processes())
-
-
 def _open_terminal(folder: Path | None) -> tuple[int, int]:
     """Both sides of a new terminal, which has a name where its program looks for it. Source: ioctl_tty(2).
 

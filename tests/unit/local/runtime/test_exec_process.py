@@ -9,7 +9,8 @@ import pytest
 
 from gpuyard import errors
 from gpuyard.local.runtime import exec_process, procfs
-from gpuyard.local.runtime.exec_process import ContainerEntry, ExecProcess, marked_processes
+from gpuyard.local.runtime.exec_process import ContainerEntry, ExecProcess
+from gpuyard.local.runtime.values import ENV_EXEC
 from tests.waiting import until_async
 
 
@@ -26,7 +27,8 @@ async def test_what_cannot_be_watched_is_not_left_behind(
     with pytest.raises(errors.InternalError, match="Too many open files"):
         ExecProcess.start(entry, stdin=True, stdout=True, stderr=not tty, tty=tty, note=tmp_path / "note")
     assert set(os.listdir("/proc/self/fd")) == before
-    assert not marked_processes(entry.mark) and not list(tmp_path.iterdir())
+    marked = procfs.with_environment(f"{ENV_EXEC}={entry.mark}", procfs.all_processes())
+    assert not marked and not list(tmp_path.iterdir())
 
 
 # The shell ends by the SIGHUP, what it started ignores that.
