@@ -7,6 +7,7 @@ import os
 import shutil
 import signal
 import threading
+from contextlib import suppress
 from pathlib import Path
 
 from tests.terminal import Terminal
@@ -29,6 +30,13 @@ def shell_of(yard: Yard, name: str) -> int:
     """The one of its processes that is the shell: those that it calls come and go."""
     (found,) = (pid for pid in pids_of(yard, name) if comm(pid) == "sh")
     return found
+
+
+def removed(folder: Path) -> bool:
+    with suppress(OSError):  # a file came into it meanwhile
+        shutil.rmtree(folder)
+        return True
+    return False
 
 
 def comm(pid: int) -> str:
@@ -231,7 +239,7 @@ def test_the_agent_does_not_outlive_its_daemon(own_yard: Yard) -> None:
 def test_a_cleaner_of_tmp_costs_nothing(own_yard: Yard) -> None:
     own_yard.ok("run", "-d", "--name", "long", "--gpus", "1", "--", "sh", "-c", own_yard.waiting)
     pid = own_yard.status()["daemon_pid"]
-    shutil.rmtree(own_yard.paths.runtime_dir)
+    until(lambda: removed(own_yard.paths.runtime_dir), "no process makes a file in it meanwhile")
     assert own_yard.status()["daemon_pid"] == pid
     assert "already" in own_yard.ok("up")
     assert "long" in own_yard.ok("ps")

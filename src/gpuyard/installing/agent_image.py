@@ -33,6 +33,7 @@ _MODULES = (
     "errors.py",
     "http_proxies.py",
     "proxying_transport.py",
+    "private_folders.py",
     "regular_files.py",
 )
 #: And of others, in the versions that are installed here.

@@ -26,6 +26,7 @@ from pathlib import Path
 from gpuyard import errors
 from gpuyard.devices.gpu_locks import whole_file_lock
 from gpuyard.kube.timestamps import format_time
+from gpuyard.private_folders import make_private_folder
 from gpuyard.regular_files import open_regular
 
 _FOLDER, _FILE = "gpuyard", "agent.lock"
@@ -124,7 +125,7 @@ class Lease:
             return ""
 
     def _take(self) -> str:
-        self.path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+        make_private_folder(self.path.parent)
         descriptor = open_regular(self.path, os.O_RDWR | os.O_CREAT)
         try:
             if _lock(descriptor, fcntl.F_WRLCK):

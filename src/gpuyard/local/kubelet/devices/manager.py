@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import asyncio
 import logging
-import stat
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import datetime
@@ -31,6 +30,7 @@ from gpuyard.local.kubelet.devices.free import free_devices
 from gpuyard.local.kubelet.devices.locks import DeviceLocks
 from gpuyard.local.kubelet.devices.plugin_client import PluginClient, PluginDevice
 from gpuyard.local.kubelet.devices.registration import KUBELET_SOCKET, Registration
+from gpuyard.private_folders import make_private_folder
 
 __all__ = ["Assignment", "ContainerAllocation", "DeviceCount", "DeviceManager"]
 
@@ -121,7 +121,7 @@ class DeviceManager:
         server = grpc.aio.server()
         rpc.add_RegistrationServicer_to_server(Registration(self.register), server)
         try:
-            self._plugins_dir.mkdir(mode=0o700, parents=True, exist_ok=True)
+            make_private_folder(self._plugins_dir)
             _remove_sockets(self._plugins_dir)
             server.add_insecure_port(f"unix:{socket}")
         except (OSError, RuntimeError) as error:
@@ -395,6 +395,5 @@ def _only_ids(allocation: ContainerAllocation) -> ContainerAllocation:
 
 
 def _remove_sockets(folder: Path) -> None:
-    for entry in folder.iterdir():
-        if stat.S_ISSOCK(entry.lstat().st_mode):
-            entry.unlink()
+    for socket in (entry for entry in folder.iterdir() if entry.is_socket()):
+        socket.unlink()

@@ -13,6 +13,7 @@ from gpuyard import errors
 from gpuyard._proto import pod_resources_pb2 as pb
 from gpuyard._proto import pod_resources_pb2_grpc as rpc
 from gpuyard.local.kubelet.devices.manager import Assignment, DeviceManager
+from gpuyard.private_folders import make_private_folder
 
 
 class PodResourcesServer:
@@ -33,7 +34,7 @@ class PodResourcesServer:
             DeviceError: the socket can't be made.
         """
         await self.stop()
-        self._socket.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+        make_private_folder(self._socket.parent)
         self._socket.unlink(missing_ok=True)
         server = grpc.aio.server()
         rpc.add_PodResourcesListerServicer_to_server(_Lister(self._devices), server)
