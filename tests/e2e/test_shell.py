@@ -42,6 +42,13 @@ def test_a_lost_terminal_ends_its_run(target: Shell) -> None:
     target.wait_for("lost", "stopped")
 
 
+def test_a_shell_whose_time_is_used_up_says_so(target: Shell) -> None:
+    with opened(target, "-n", "late", "--timeout", "5s") as terminal:
+        terminal.wait_for("\nlate failed: it ran longer than its timeout of 5 s")
+        assert terminal.finish() == 124
+        assert terminal.settings == terminal.before
+
+
 def _says_so(pods: list[dict[str, dict[str, dict[str, str]]]]) -> bool:
     return "gpuyard.io/terminal" in pods[0]["metadata"].get("annotations", {})
 

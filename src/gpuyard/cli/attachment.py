@@ -6,12 +6,15 @@ import asyncio
 import contextlib
 import signal
 from collections.abc import Coroutine, Iterator, Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 
 from gpuyard import errors
 from gpuyard.runs.target import Target
+
+if TYPE_CHECKING:
+    from gpuyard.runs.interactive.command import PodEnd
 
 
 @contextlib.contextmanager
@@ -25,6 +28,22 @@ def detach_on_interrupt() -> Iterator[None]:
         yield
     finally:
         loop.remove_signal_handler(signal.SIGINT)
+
+
+def say_end(end: PodEnd, *, tty: bool = False) -> None:
+    """Says on a line of its own how a pod ended that somebody was in; `tty`: the cursor may be anywhere."""
+    from gpuyard.cli.follow import outcome_text
+    from gpuyard.runs.run import has_ended
+    from gpuyard.workloads.outcome import why_failed
+
+    if has_ended(end.run):
+        text = outcome_text(end.run)
+    else:
+        pod = end.pod or None
+        succeeded = pod is not None and pod["status"].get("phase") == "Succeeded"
+        how = "succeeded" if succeeded else f"ended: {why_failed(pod)[1]}"
+        text = f"{pod['metadata']['name'] if pod else 'the pod'} of {end.run.name} {how}"
+    click.echo(("\n" if tty else "") + text, err=True)
 
 
 async def attached(

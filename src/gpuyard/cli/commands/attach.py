@@ -30,11 +30,11 @@ def command(name: str, context: str | None, namespace: str | None, rank: int | N
     """
     import sys
 
-    from gpuyard.cli.attachment import attached
+    from gpuyard.cli.attachment import attached, say_end
     from gpuyard.cli.call import call
     from gpuyard.cli.output.notices import print_notice
     from gpuyard.cli.terminal import open_console
-    from gpuyard.runs.interactive.command import attach_to
+    from gpuyard.runs.interactive.command import attach_to, end_of
     from gpuyard.runs.interactive.live_pod import LivePod, live_pod
     from gpuyard.runs.notices import Notice
     from gpuyard.runs.run import find_meant_run
@@ -42,13 +42,21 @@ def command(name: str, context: str | None, namespace: str | None, rank: int | N
 
     async def connect(target: Target, pod: LivePod) -> int:
         async with open_console(stdin=pod.has_stdin, tty=pod.has_tty, detachable=True) as console:
-            return await attach_to(target, pod, console)
+            await attach_to(target, pod, console)
+        # Its pod may have more to do; meanwhile Ctrl-C leaves it, also in what was a raw terminal.
+        end = await end_of(target, pod)
+        assert end is not None
+        say_end(end, tty=console.streams.tty)
+        return end.exit_code
 
     async def work(target: Target) -> int:
         pod = live_pod(target, await find_meant_run(target, name, ask_nodes=False), rank)
+        which = pod.run if pod.rank is None else f"{pod.run}, rank {pod.rank}"
+        if pod.has_stdin and pod.rank is not None:
+            print_notice(Notice(f"this is {which}"))
         if not pod.has_stdin:
             what = "it takes no input, and this is what it prints from now on"
-            print_notice(Notice(f"{pod.run}: {what} (all of it: {target.command('logs', pod.run)})"))
+            print_notice(Notice(f"{which}: {what} (all of it: {target.command('logs', pod.run)})"))
         return await attached(target, pod.run, connect(target, pod), ours=False, again=("attach",))
 
     sys.exit(call(work, context=context, namespace=namespace))

@@ -41,9 +41,10 @@ def command(
     """
     import sys
 
+    from gpuyard.cli.attachment import say_end
     from gpuyard.cli.call import call
     from gpuyard.cli.terminal import has_input, open_console
-    from gpuyard.runs.interactive.command import exec_in
+    from gpuyard.runs.interactive.command import end_of_killed, exec_in
     from gpuyard.runs.interactive.live_pod import live_pod
     from gpuyard.runs.run import find_meant_run
     from gpuyard.runs.target import Target
@@ -51,6 +52,9 @@ def command(
     async def work(target: Target) -> int:
         pod = live_pod(target, await find_meant_run(target, name, ask_nodes=False), rank)
         async with open_console(stdin=stdin or has_input()) as console:
-            return await exec_in(target, pod, command_line, console)
+            code = await exec_in(target, pod, command_line, console)
+        if end := await end_of_killed(target, pod, code):
+            say_end(end, tty=console.streams.tty)
+        return code
 
     sys.exit(call(work, context=context, namespace=namespace))

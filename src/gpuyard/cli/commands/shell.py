@@ -66,7 +66,7 @@ Examples:
   gpuyard shell --gpus 8 --image nvcr.io/nvidia/pytorch:25.09-py3 --volume /data=imagenet:ro
 
 \b
-Exit code: that of the shell.
+Exit code: that of the shell; 124 where its run has used up its --timeout.
 """,
 )
 @target_options
@@ -130,12 +130,15 @@ async def _serve(target: Target, run: ResolvedRun, environ: dict[str, str]) -> i
 
 
 async def _wait_and_open(target: Target, name: str, idle: timedelta | None) -> int:
+    from gpuyard.cli.attachment import say_end
     from gpuyard.cli.follow import Screen, outcome_text
     from gpuyard.cli.terminal import open_console
     from gpuyard.runs.following.run_events import AttemptBegan, Ended, follow
+    from gpuyard.runs.interactive.command import end_of_killed
     from gpuyard.runs.interactive.live_pod import live_pod
     from gpuyard.runs.interactive.shell import serve_shell
     from gpuyard.runs.run import exit_code_of, find_run
+    from gpuyard.workloads.outcome import Reason
     from gpuyard.workloads.spec.time_spans import format_span
 
     unless = f", or once its GPUs have been idle for {format_span(idle)}" if idle else ""
@@ -153,4 +156,9 @@ async def _wait_and_open(target: Target, name: str, idle: timedelta | None) -> i
         screen.end()
     pod = live_pod(target, await find_run(target, name, ask_nodes=False), None)
     async with open_console() as console:
-        return await serve_shell(target, pod, console, said)
+        code = await serve_shell(target, pod, console, said)
+    end = await end_of_killed(target, pod, code)
+    if end is None:
+        return code
+    say_end(end, tty=True)
+    return 124 if end.run.state.reason is Reason.DEADLINE_EXCEEDED else code

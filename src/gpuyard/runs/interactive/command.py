@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import math
 import shlex
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -12,12 +13,19 @@ from typing import Protocol
 from gpuyard import errors
 from gpuyard.client.streams.remote_command import Channel, RemoteCommand, Streams, open_attach, open_exec
 from gpuyard.client.streams.websocket import Bytes
-from gpuyard.kube.pods import container_statuses
+from gpuyard.kube.objects import Manifest
 from gpuyard.runs.interactive.live_pod import LivePod
+from gpuyard.runs.run import Run, exit_code_of, has_ended, is_alive
 from gpuyard.runs.target import Target
+from gpuyard.workloads.outcome import exit_code, is_stopped
 
 #: As shells have it: no such program, and one that isn't a program.
 _NO_PROGRAM, _NOT_EXECUTABLE = 127, 126
+#: What a command ends with that ends with its container: by SIGHUP, SIGKILL and SIGTERM.
+_KILLED = (129, 137, 143)
+#: For what the API says of an end a little after it, and of one that somebody has asked for.
+_CLOSING_S, _STOPPING_S = 3.0, 15.0
+_ENDED_BADLY = 125
 
 
 class Console(Protocol):
@@ -68,41 +76,76 @@ async def exec_in(target: Target, pod: LivePod, command: Sequence[str], console:
             return await _serve(process, console)
 
 
-async def attach_to(target: Target, pod: LivePod, console: Console) -> int:
-    """Connects to the pod's own process, until it ends; gives its exit code.
+async def attach_to(target: Target, pod: LivePod, console: Console) -> None:
+    """Connects to the pod's own process, until that ends; `end_of` says how it did.
 
     Raises:
-        GpuyardError: it can't be reached, or nobody knows how it ended.
+        GpuyardError: it can't be reached.
     """
     opened = open_attach(target.api, target.namespace, pod.name, pod.container, console.streams)
     async with opened as process:
+        # Kubernetes ends the connection without a word of how the process did.
         await _serve(process, console)
-    # Kubernetes ends the connection without a word of how the process did.
-    return await _exit_code(target, pod)
 
 
-async def _exit_code(target: Target, pod: LivePod) -> int:
+@dataclass(frozen=True)
+class PodEnd:
+    """How a pod ended that somebody was in.
+
+    Attributes:
+        run: its run, which may go on.
+        pod: as it was last.
+    """
+
+    run: Run
+    pod: Manifest
+
+    @property
+    def exit_code(self) -> int:
+        """That of its process, unless that says success and the run, or the pod, had none."""
+        failed = self.pod.get("status", {}).get("phase") != "Succeeded"
+        code = exit_code(self.pod)
+        if not code and has_ended(self.run):
+            return exit_code_of(self.run)
+        return code or (_ENDED_BADLY if failed else 0)
+
+
+async def end_of(target: Target, pod: LivePod, within_s: float = math.inf) -> PodEnd | None:
+    """Waits for the pod's end, and for its run's where that follows; None when it goes on for longer.
+
+    Raises:
+        GpuyardError: the run was removed, or the API is away.
+    """
     from gpuyard.runs.following.run_watch import RunWatch
 
-    watch = RunWatch(target, pod.run)
+    watch, loop, end = RunWatch(target, pod.run), asyncio.get_running_loop(), None
+    began = loop.time()
+    due = began + within_s
     async with watch.watching():
         while True:
             if watch.is_synced:
-                pods = {found["metadata"]["name"]: found for found in (*watch.gone, *watch.run.pods)}
-                ended = [
-                    state["terminated"]
-                    for status in container_statuses(pods.get(pod.name, {}))
-                    if status["name"] == pod.container
-                    and "terminated" in (state := status.get("state") or {})
-                ]
-                if ended:
-                    return int(ended[0].get("exitCode", 0))
-                if pod.name not in pods or pods[pod.name] in watch.gone:
-                    raise errors.GpuyardError(
-                        f"the pod {pod.name} is gone, and nobody says how it ended",
-                        remedy=f"what became of it: {target.command('show', pod.run)}",
-                    )
-            await watch.change()
+                run, gone = watch.run, watch.gone
+                closing_s = _STOPPING_S if is_stopped(run.job) else _CLOSING_S
+                if end is None:
+                    due = max(due, began + closing_s)
+                found = next((one for one in (*run.pods, *gone) if one["metadata"]["name"] == pod.name), {})
+                if not found or found in gone or not is_alive(found):
+                    # The Job's controller is about to close it, or to make the next attempt.
+                    due = due if end else min(due, loop.time() + closing_s)
+                    end = PodEnd(run, found)
+                if has_ended(run):
+                    return end
+            if not await watch.change(due - loop.time()):
+                return end
+
+
+async def end_of_killed(target: Target, pod: LivePod, code: int) -> PodEnd | None:
+    """How the pod ended with a command in it that was killed; None where it goes on, or nobody knows."""
+    if code not in _KILLED:
+        return None
+    with contextlib.suppress(errors.GpuyardError):
+        return await end_of(target, pod, _CLOSING_S)
+    return None
 
 
 async def run_in(target: Target, pod: LivePod, command: Sequence[str], stdin: bytes = b"") -> CommandResult:

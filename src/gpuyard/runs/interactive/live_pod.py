@@ -29,6 +29,7 @@ class LivePod:
         name, container: where the process is.
         has_stdin, has_tty: whether the container was made with standard input, and with a terminal.
         has_image: whether its programs are those of an image, not of the yard's machine.
+        rank: which one of its run's it is; None where it is the only one.
     """
 
     run: str
@@ -37,6 +38,7 @@ class LivePod:
     has_stdin: bool = False
     has_tty: bool = False
     has_image: bool = True
+    rank: int | None = None
 
 
 def live_pod(target: Target, run: Run, rank: int | None) -> LivePod:
@@ -59,7 +61,8 @@ def live_pod(target: Target, run: Run, rank: int | None) -> LivePod:
             made = pod["spec"]["containers"][0]
             streams = bool(made.get("stdin")), bool(made.get("tty"))
             has_image = made.get("image") != IMAGE_PROCESS
-            return LivePod(run.name, pod["metadata"]["name"], container, *streams, has_image)
+            of_several = wanted if has_ranks(run) else None
+            return LivePod(run.name, pod["metadata"]["name"], container, *streams, has_image, of_several)
     running = [str(rank_of(pod)) for pod in run.pods if _running(pod)]
     others = f"; --rank {' or '.join(dict.fromkeys(running))} runs" if running else ""
     name = f"rank {wanted} of {run.name}" if has_ranks(run) else run.name
