@@ -47,13 +47,17 @@ class Holder:
 
     def describe(self, resources: Collection[str]) -> str:
         """`run train-a (4 GPUs, since 2026-01-31 12:00 UTC)`, with the amounts of these resources."""
-        held = sorted((r for r in resources if self.amounts.get(r)), key=by_importance)
-        parts = [in_words(r, self.amounts[r]) for r in held]
+        parts = [self.amounts_text(resources)]
         if self.since:
             parts.append("since " + self.since.replace("T", " ").removesuffix("Z")[:16] + " UTC")
         if self.ending:
             parts.append("ending")
-        return f"{self.title} ({', '.join(parts)})"
+        return f"{self.title} ({', '.join(filter(None, parts))})"
+
+    def amounts_text(self, resources: Collection[str]) -> str:
+        """`4 GPUs, 2 CPUs`: how much of these resources it holds."""
+        held = sorted((r for r in resources if self.amounts.get(r)), key=by_importance)
+        return ", ".join(in_words(r, self.amounts[r]) for r in held)
 
     def to_json(self) -> dict[str, Any]:
         """The same with amounts as Kubernetes quantities."""

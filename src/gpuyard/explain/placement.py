@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from enum import StrEnum
 from typing import Any
 
@@ -93,8 +93,8 @@ class Arithmetic:
 
 @dataclass(frozen=True)
 class NodeReport:
-    """One node: why not, the arithmetic of everything asked for, who holds what is short, sick GPUs, who else
-    is on its GPUs, and which GPUs it doesn't offer."""
+    """One node: why not, the arithmetic of everything asked for, who else holds what is short, sick GPUs, who
+    is on its GPUs besides, which GPUs it doesn't offer, and what of it the pod's own gang has."""
 
     name: str
     misfits: tuple[Misfit, ...]
@@ -103,6 +103,7 @@ class NodeReport:
     faults: tuple[GpuFault, ...] = ()
     occupants: tuple[Occupant, ...] = ()
     unoffered: str = ""
+    own: str = ""
 
     @classmethod
     def of(cls, request: PodRequest, node: NodeState) -> NodeReport:
@@ -111,10 +112,14 @@ class NodeReport:
         short = {m.resource for m in misfits if isinstance(m, Insufficient)}
         asked = sorted((r for r in request.resources if r != PODS or PODS in short), key=by_importance)
         arithmetic = tuple(Arithmetic.of(r, node, request.resources[r]) for r in asked)
-        holders = holders_of(node.pods, short, request.key.namespace)
+        home = request.key.namespace
+        holders = holders_of((pod for pod in node.pods if not pod.is_of_gang_of(request)), short, home)
+        gang = holders_of(filter(request.is_of_gang_of, node.pods), short, home)
+        own = gang[0].amounts_text(short) if gang else ""
+        report = cls(node.name, misfits, arithmetic, holders, own=own)
         if not gpus_in(request.resources):
-            return cls(node.name, misfits, arithmetic, holders)
-        return cls(node.name, misfits, arithmetic, holders, node.faults, node.occupants, node.unoffered)
+            return report
+        return replace(report, faults=node.faults, occupants=node.occupants, unoffered=node.unoffered)
 
     def lines(self) -> list[str]:
         """`node a: 8 GPUs, 6 allotted, 2 free, needs 4`, and what else there is to say, below it."""
@@ -130,6 +135,8 @@ class NodeReport:
             said.append(in_one_line(self.occupants))
         if self.unoffered:
             said.append(self.unoffered)
+        if self.own:
+            said.append(f"of these, {self.own} are for the run's other pods")
         if self.holders:
             said.append("held by " + ", ".join(h.describe(short) for h in self.holders))
         indent = " " * len(f"node {self.name}: ")

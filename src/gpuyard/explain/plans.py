@@ -119,7 +119,7 @@ def find_plans(
             smaller.append(ChangeSet(node.name, changes + less))
         missing = {m.resource: m.needs - m.free for m in short}
         # Nobody stops some of a gang for the others of it.
-        pods = [pod for pod in node.pods if request.gang is None or pod.gang != request.gang]
+        pods = [pod for pod in node.pods if not pod.is_of_gang_of(request)]
         if holders := smallest_release(pods, missing, request.key.namespace):
             taking.append(ChangeSet(node.name, (*changes, Release(holders))))
         if mend := _find_mend(node, missing):
@@ -128,7 +128,7 @@ def find_plans(
                 for m in fit(suited, mend.mended(node))
                 if isinstance(m, Insufficient)
             }
-            freed = smallest_release(node.pods, mended, request.key.namespace) if mended else ()
+            freed = smallest_release(pods, mended, request.key.namespace) if mended else ()
             # Both together only where neither alone would do.
             if freed is not None and not (freed and holders):
                 stopping = (Release(freed),) if freed else ()

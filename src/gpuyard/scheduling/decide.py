@@ -89,7 +89,7 @@ def beside_its_gang(request: PodRequest, waiting: Iterable[PodRequest], snapshot
     """As if the others of a pod's gang that wait, too, had places, as far as there are any: none of them
     starts without it."""
     for other in waiting:
-        is_beside = request.gang is not None and other.gang == request.gang and other.key != request.key
+        is_beside = other.is_of_gang_of(request) and other.key != request.key
         if is_beside and (node := decide(other, snapshot).node):
             snapshot = snapshot.assume(other, node)
     return snapshot

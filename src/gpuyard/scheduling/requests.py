@@ -104,6 +104,10 @@ class PodRequest:
             return "run", self.run
         return self.owner if self.owner[0] else ("pod", self.key.name)
 
+    def is_of_gang_of(self, other: PodRequest) -> bool:
+        """Whether both start together or not at all."""
+        return self.gang is not None and self.gang == other.gang
+
     @classmethod
     def of(cls, manifest: Manifest) -> PodRequest:
         """From a Pod."""

@@ -13,7 +13,7 @@ from gpuyard.gpus.faults import GpuFault
 from gpuyard.kube.objects import ObjectKey
 from gpuyard.kube.selectors import Requirement
 from gpuyard.scheduling.decide import decide
-from gpuyard.scheduling.requests import NodeTerm, PodRequest
+from gpuyard.scheduling.requests import Gang, NodeTerm, PodRequest
 from gpuyard.scheduling.snapshot import NodeState, Snapshot
 
 GPU = "nvidia.com/gpu"
@@ -86,6 +86,15 @@ def test_what_holds_it_now(
     assert could_ever_fit(asked, snapshot) is None
     found = explain(asked, snapshot)
     assert (found.blocker, found.headline, found.never) == (blocker, headline, False)
+
+
+def test_a_gang_does_not_hold_the_nodes_that_it_waits_for(snapshot_of: SnapshotOf) -> None:
+    gang = Gang("u", 2)
+    asked, other = request(8, run="train", gang=gang), replace(held(8, "train"), gang=gang)
+    found = explain(asked, snapshot_of(node("a", 8, other), node("b", 8, held(8, "t"))))
+    assert "held by run train" not in "\n".join(found.lines())
+    assert "        of these, 8 GPUs are for the run's other pods" in found.lines()
+    assert "        held by run t (8 GPUs, since 2026-01-31 12:00 UTC)" in found.lines()
 
 
 @pytest.mark.parametrize(

@@ -238,8 +238,9 @@ def _owner(explanation: Explanation) -> Owner | None:
     nearest = explanation.nodes[0] if explanation.nodes else None
     if nearest is None:
         return None
-    if explanation.blocker is Blocker.BUSY and nearest.holders:
-        first = nearest.holders[0]
+    held = next((node.holders for node in explanation.nodes if node.holders), ())
+    if explanation.blocker is Blocker.BUSY and held:
+        first = held[0]
         return Owner(_KINDS.get(first.kind, first.kind), first.name, first.namespace)
     return Owner("Node", nearest.name)
 
