@@ -8,6 +8,8 @@ from typing import Any
 
 import pytest
 
+from tests.waiting import until
+
 from .conftest import Yard
 from .shell import Shell
 
@@ -125,6 +127,19 @@ def test_a_process_sees_neither_others_nor_their_temporary_files(sandboxed: Yard
     found = look(sandboxed)
     assert len(found["pids"]) <= 3
     assert "mine" not in found["tmp"]
+
+
+def test_the_yard_s_own_files_are_hidden_from_the_run_and_from_what_enters_it(sandboxed: Yard) -> None:
+    folders = (str(sandboxed.home), str(sandboxed.paths.runtime_dir))
+    # Below /tmp: a container's own has them only because they are named.
+    places = [f"--env={name}={folder}" for name, folder in zip(("DATA", "SOCKETS"), folders, strict=True)]
+    look = 'cat "$DATA/token" "$DATA/pki/ca.key" "$SOCKETS/yard.json"; find "$DATA" "$SOCKETS"'
+    sandboxed.background("curious", *places, "--", "sh", "-c", f"{look}; {sandboxed.waiting}")
+    until(lambda: sandboxed.ok("logs", "curious").count("\n") == 5, "it has looked around")
+    assert [line for line in sandboxed.ok("logs", "curious").splitlines() if line.startswith("/")] == [
+        *folders
+    ]
+    assert sandboxed.ok("exec", "curious", "--", "sh", "-c", look).splitlines() == [*folders]
 
 
 def test_dev_shm_has_the_size_that_was_asked_for(sandboxed: Yard) -> None:

@@ -13,6 +13,26 @@ from gpuyard import errors
 
 #: A socket's path has 107 bytes; the longest names below a runtime folder take these.
 _LONGEST_RUNTIME_DIR_BYTES = 107 - len("/16/device-plugins/") - 32
+#: Of `atomic_files.PREFIX`, which every command would load.
+_UNFINISHED = "gpuyard-new-"
+#: Entries of the data folder.
+_OWN = frozenset(
+    (
+        *(
+            "context.json",
+            "daemon.log",
+            "devices.json",
+            "hosts",
+            "kubeconfig",
+            "lock",
+            "nodes",
+            "pki",
+            "pods",
+        ),
+        *("run", "settings.json", "simulated-health.json", "snapshots", "starting", "store.db", "token"),
+        "volumes",
+    )
+)
 _ELSEWHERE = "or set GPUYARD_HOME to a folder of your own with a short path"
 
 
@@ -159,6 +179,14 @@ class YardPaths(NodePaths):
     def nodes_dir(self) -> Path:
         """One folder per node but the first, called by its number."""
         return self.data_dir / "nodes"
+
+    def is_own(self, name: str) -> bool:
+        """Whether an entry of the data folder is the yard's: the user may have made the folder for more.
+
+        Beside a file there may be others of its name: locks, SQLite's, and what isn't whole yet.
+        """
+        beginnings = (f"{own}{end}" for own in _OWN for end in ".-")
+        return name in _OWN or name.removeprefix(".").startswith((_UNFINISHED, *beginnings))
 
     def of_node(self, number: int) -> NodePaths:
         """Those of the yard's nth node, counted from 1."""

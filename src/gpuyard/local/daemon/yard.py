@@ -136,7 +136,9 @@ class Yard:
             )
             await api.bootstrap()
             await forget_former_nodes(api, [plan.name for plan in plans])
-            runtimes = await Runtimes.open(self._paths.runtime_dir.name, search_path, utc_now, podman=podman)
+            runtimes = await Runtimes.open(
+                self._paths.runtime_dir.name, search_path, utc_now, podman=podman, yard=self._paths
+            )
             supervisor = Supervisor(EventRecorder(api, "gpuyard", utc_now, host=plans[0].name))
             followed = (*FOLLOWED, *VOLUMES_FOLLOWED, CONFIG_MAPS, SECRETS)
             running.set_aside = await _name_set_aside(store, api, supervisor)

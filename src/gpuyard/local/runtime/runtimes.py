@@ -10,6 +10,7 @@ from functools import partial
 from pathlib import Path
 
 from gpuyard import errors
+from gpuyard.local.paths import YardPaths
 from gpuyard.local.runtime import journal as journals
 from gpuyard.local.runtime import procfs
 from gpuyard.local.runtime.cgroups import Cgroups, find_cgroups
@@ -52,6 +53,7 @@ class Runtimes:
         boot_id: str | None = None,
         podman: Podman | None = None,
         log_keep_bytes: int = KEEP_BYTES,
+        yard: YardPaths | None = None,
     ) -> None:
         """Makes the runtimes; see `find_isolation` and `find_cgroups`.
 
@@ -62,17 +64,24 @@ class Runtimes:
             boot_id: of the host; read from /proc when None.
             podman: for containers with an image; None refuses them.
             log_keep_bytes: how much of its end each log keeps.
+            yard: whose folders sandboxes don't see.
         """
         self._boot_id = procfs.boot_id() if boot_id is None else boot_id
         self._clock = clock
         starts = Starts(clock, self._boot_id, log_keep_bytes)
         self.cgroups = cgroups
-        self.process = ProcessRuntime(isolation, cgroups, starts)
+        self.process = ProcessRuntime(isolation, cgroups, starts, yard)
         self.podman = PodmanRuntime(podman or Podman(None, ""), starts)
 
     @classmethod
     async def open(
-        cls, name: str, search_path: str, clock: Callable[[], datetime], *, podman: Podman | None = None
+        cls,
+        name: str,
+        search_path: str,
+        clock: Callable[[], datetime],
+        *,
+        podman: Podman | None = None,
+        yard: YardPaths | None = None,
     ) -> Runtimes:
         """Tries once what this host permits.
 
@@ -81,10 +90,11 @@ class Runtimes:
             search_path: where bwrap is looked for, as in PATH.
             clock: aware UTC now.
             podman: of this host; its probe is the caller's to run.
+            yard: whose folders sandboxes don't see.
         """
         isolation = await find_isolation(search_path)
         cgroups = await asyncio.to_thread(find_cgroups, f"gpuyard-{name}")
-        return cls(isolation, cgroups, clock, podman=podman)
+        return cls(isolation, cgroups, clock, podman=podman, yard=yard)
 
     def choose(self, *, image: bool) -> Runtime:
         """The runtime of containers with an image, or without."""

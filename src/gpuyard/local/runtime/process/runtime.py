@@ -10,6 +10,7 @@ from functools import partial
 from pathlib import Path
 
 from gpuyard import errors
+from gpuyard.local.paths import YardPaths
 from gpuyard.local.runtime import journal as journals
 from gpuyard.local.runtime.cgroups import Cgroups
 from gpuyard.local.runtime.container import Container
@@ -33,11 +34,14 @@ _SECURITY = {BUBBLEWRAP: frozenset(("allowPrivilegeEscalation",))}
 class ProcessRuntime:
     """Implements `Runtime`. Each container is in a sandbox of bubblewrap where the host allows that."""
 
-    def __init__(self, isolation: Isolation, cgroups: Cgroups, starts: Starts) -> None:
-        """Makes it; see `find_isolation` and `find_cgroups`."""
+    def __init__(
+        self, isolation: Isolation, cgroups: Cgroups, starts: Starts, yard: YardPaths | None = None
+    ) -> None:
+        """Makes it; see `find_isolation` and `find_cgroups`. Sandboxes don't see the folders of `yard`."""
         self.isolation = isolation
         self.cgroups = cgroups
         self._starts = starts
+        self._yard = yard
 
     @property
     def applied(self) -> Applied:
@@ -110,7 +114,7 @@ class ProcessRuntime:
         tmp.chmod(0o1777)
         if spec.tty:
             command = in_session(command)
-        setup = bubblewrap_args(replace(spec, env=env), tmp)
+        setup = bubblewrap_args(replace(spec, env=env), tmp, self._yard)
         check_word_count(setup, command)
         args = os.memfd_create("bwrap-args", os.MFD_CLOEXEC)
         try:

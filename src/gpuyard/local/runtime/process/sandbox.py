@@ -1,7 +1,8 @@
 """Bubblewrap: whether it works on this host, and what it is told. Source: bwrap(1), 0.5 and later.
 
 A sandboxed container sees the host's file system, except for its own /tmp, its own /proc with a PID
-namespace, and a /dev with the usual nodes and the devices allotted to it. The network is the host's.
+namespace, a /dev with the usual nodes and the devices allotted to it, and the yard's folders, which are empty
+(see `yard_folders`). The network is the host's.
 """
 
 from __future__ import annotations
@@ -14,6 +15,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from gpuyard import errors
+from gpuyard.local.paths import YardPaths
+from gpuyard.local.runtime.process.yard_folders import yard_hidden, yard_hidden_in_mounts
 from gpuyard.local.runtime.trials import trial_folder
 from gpuyard.local.runtime.values import ContainerSpec, HostDevice
 
@@ -84,8 +87,13 @@ async def find_isolation(search_path: str) -> Isolation:
     return Isolation(BUBBLEWRAP, program=program)
 
 
-def bubblewrap_args(spec: ContainerSpec, tmp: Path) -> list[str]:
-    """The arguments that set the sandbox up; `tmp` becomes its /tmp.
+def bubblewrap_args(spec: ContainerSpec, tmp: Path, yard: YardPaths | None = None) -> list[str]:
+    """The arguments that set the sandbox up.
+
+    Args:
+        spec: what it is for.
+        tmp: becomes its /tmp.
+        yard: whose folders it doesn't see.
 
     Raises:
         StartError: a device or mount that this host can't give.
@@ -101,9 +109,13 @@ def bubblewrap_args(spec: ContainerSpec, tmp: Path) -> list[str]:
         args += ["--bind", str(tmp), "/tmp"]
         for path in sorted(kept):
             args += ["--bind", str(path), str(path)]
+    if yard:
+        args += yard_hidden(spec, yard, kept)
     for mount in spec.mounts:
         _check_mount(mount.host_path, mount.container_path)
         args += ["--ro-bind" if mount.read_only else "--bind", str(mount.host_path), mount.container_path]
+    if yard:
+        args += yard_hidden_in_mounts(spec, yard)
     # No --die-with-parent: containers outlive the daemon.
     args += ["--proc", "/proc", "--unshare-pid", "--new-session", "--chdir", spec.working_dir, "--clearenv"]
     for name, value in spec.env.items():
