@@ -79,8 +79,11 @@ def test_show(target: Shell) -> None:
         assert attempt["isolation"] == target.json("status")["isolation"]["level"]
     assert {"Scheduled", "Started"} <= {event["reason"] for event in found["events"]}
     said = target.ok("show", "shown")
-    for text in ("succeeded", "sh -c 'echo hi there'", "2 (simulated)", *attempt["devices"], "Scheduled"):
+    for text in ("succeeded", "sh -c 'echo hi there'", "2 (simulated)", *attempt["devices"]):
         assert text in said
+    assert re.search(rf"Scheduled +Pod/{attempt['pod']} ", said)
+    (waited,) = target.json("wait", "shown")
+    assert {key: found[key] for key in RUN_KEYS} == waited
 
 
 def test_status(yard: Yard) -> None:

@@ -26,7 +26,8 @@ def test_a_shell_has_its_gpu_and_its_terminal_and_its_run_ends_with_it(target: S
         terminal.type("exit 9\n")
         assert terminal.finish() == 9
         assert terminal.settings == terminal.before
-    target.wait_for("mine", "stopped")
+    target.wait_for("mine", "failed")
+    assert target.state("mine")["exit_code"] == 9
 
 
 def test_a_lost_terminal_ends_its_run(target: Shell) -> None:

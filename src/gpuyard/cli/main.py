@@ -81,7 +81,6 @@ _MEANT = {
     "info": "status",
     "check": "doctor",
     "diagnose": "doctor",
-    "help": "--help",
 }
 
 #: Objects that are made between two searches for garbage; Python's default is 700.
@@ -102,6 +101,10 @@ class LazyGroup(click.Group):
     def list_commands(self, ctx: click.Context) -> list[str]:
         """In the order of COMMANDS."""
         return list(COMMANDS)
+
+    def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
+        """Takes `gpuyard help ps` as `gpuyard ps --help`."""
+        return super().parse_args(ctx, [*args[1:], "--help"] if args[:1] == ["help"] else args)
 
     def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
         """The command of `commands/NAME.py`."""

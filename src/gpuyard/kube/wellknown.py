@@ -49,6 +49,8 @@ ANNOTATION_TAINT_SET = "gpuyard.io/taint-set"
 ANNOTATION_STOPPED_AT = "gpuyard.io/stopped-at"
 #: Beside it: `suspending` where the Job was suspended for that, and so goes on when somebody resumes it.
 ANNOTATION_STOPPED_BY = "gpuyard.io/stopped-by"
+#: Beside it, of a run that was there for a shell: the exit code of that, which its user left.
+ANNOTATION_SHELL_EXIT = "gpuyard.io/shell-exit-code"
 #: On a Job: the script or command, as the user would recognise it.
 ANNOTATION_COMMAND = "gpuyard.io/command"
 #: On pods: how many of its Job's start together or not at all.

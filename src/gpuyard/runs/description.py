@@ -30,7 +30,7 @@ from gpuyard.runs.object_events import event_json, in_order, telling_events
 from gpuyard.runs.run import Run, find_meant_run, gpu_models, has_ranks, rank_of_name
 from gpuyard.runs.target import Target
 from gpuyard.workloads.command import is_python
-from gpuyard.workloads.outcome import Reason, ended_by_stop, why_failed
+from gpuyard.workloads.outcome import Reason, ended_by_stop, shell_exit_code, why_failed
 
 if TYPE_CHECKING:
     from gpuyard.explain.output.diagnosis import Diagnosis
@@ -230,6 +230,8 @@ def _failure(pod: Manifest, job: Manifest) -> dict[str, Any]:
     if pod.get("status", {}).get("phase") != "Failed":
         return {}
     if ended_by_stop(job, pod):
+        if shell_exit_code(job) is not None:
+            return {"reason": str(Reason.COMPLETED), "message": "its user left the shell"}
         return {"reason": str(Reason.STOPPED_BY_USER), "message": "it was stopped"}
     reason, message = why_failed(pod)
     return {"reason": str(reason), "message": message}

@@ -13,6 +13,7 @@ from gpuyard.kube.objects import EVENTS, JOBS, PERSISTENT_VOLUME_CLAIMS, PODS, M
 from gpuyard.kube.wellknown import LABEL_RUN
 from gpuyard.runs.run import Run
 from gpuyard.runs.target import Target
+from gpuyard.workloads.outcome import is_stopped
 
 #: Of the Job's controller. It counts the eleventh and further pods within ten minutes as one event, whose
 #: message is of the last one. Source: client-go `tools/record/events_cache.go`.
@@ -125,7 +126,7 @@ async def _change(changed: asyncio.Event, events: Any) -> None:
 def telling_events(run: Run, events: Sequence[Manifest]) -> list[Manifest]:
     """Without the one that misleads: a run is stopped by allowing it no more attempts, and then its Job's
     controller warns that it gave up."""
-    if run.state.state != "stopped":
+    if not is_stopped(run.job):
         return list(events)
     return [event for event in events if event.get("reason") not in _GIVEN_UP]
 

@@ -24,10 +24,13 @@ _SAY_AFTER_S = 1.0
 _USUAL = StopOptions()
 
 
-async def stop_run(target: Target, name: str, options: StopOptions = _USUAL) -> bool:
+async def stop_run(
+    target: Target, name: str, options: StopOptions = _USUAL, shell_exit: int | None = None
+) -> bool:
     """Asks for the run to end; False when it has ended already.
 
-    The Job comes first, so that its controller doesn't start another attempt.
+    The Job comes first, so that its controller doesn't start another attempt. For `shell_exit` see
+    `stop_patches`.
 
     Raises:
         UsageError: there is no such run, or a cluster is asked for what only a yard's kubelet does.
@@ -41,7 +44,7 @@ async def stop_run(target: Target, name: str, options: StopOptions = _USUAL) -> 
     run = await find_run(target, name, ask_nodes=False)
     if has_ended(run):
         return False
-    patches = stop_patches(run.job, run.pods, datetime.now(UTC), options)
+    patches = stop_patches(run.job, run.pods, datetime.now(UTC), options, shell_exit)
     if patches.job:
         await target.api.patch(JOBS, run.job["metadata"]["name"], patches.job, target.namespace)
     if patches.job and not patches.pods and not target.is_yard:
@@ -100,18 +103,13 @@ def _what_it_waits_for(run: Run) -> str:
     alive = [pod for pod in run.pods if is_alive(pod)]
     if not alive:
         return f"Waiting for {run.name}: its processes are over, and its Job is about to say so or to go"
-    grace_s = max(map(_grace_s, alive))
+    grace_s = max(map(StopOptions.grace_of, alive))
     signal = StopOptions.of(alive[0]).signal or "SIGTERM"
     pods = ", ".join(pod["metadata"]["name"] for pod in alive)
     return (
         f"Waiting for {run.name}: its processes have got {signal}, and get SIGKILL {grace_s} s after it "
         f"(pod{'s' if len(alive) > 1 else ''} {pods})"
     )
-
-
-def _grace_s(pod: Manifest) -> int:
-    grace_s = StopOptions.of(pod).grace_s
-    return int(pod["spec"].get("terminationGracePeriodSeconds", 30)) if grace_s is None else grace_s
 
 
 async def remove_run(target: Target, run: Run, notify: Notify = ignore) -> None:

@@ -3,6 +3,7 @@ user's stop, or its node's fate."""
 
 from __future__ import annotations
 
+import re
 import signal
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
@@ -15,6 +16,7 @@ from gpuyard.kube.pods import PULL_REASONS, container_statuses
 from gpuyard.kube.wellknown import (
     ANNOTATION_COMPLETION_INDEX,
     ANNOTATION_GANG_SIZE,
+    ANNOTATION_SHELL_EXIT,
     ANNOTATION_STOPPED_AT,
     ANNOTATION_STOPPED_BY,
     ENV_IDLE,
@@ -103,6 +105,12 @@ def is_stopped(job: Mapping[str, Any]) -> bool:
     if ANNOTATION_STOPPED_AT not in annotations:
         return False
     return annotations.get(ANNOTATION_STOPPED_BY) != SUSPENDING or bool(job["spec"].get("suspend"))
+
+
+def shell_exit_code(job: Mapping[str, Any]) -> int | None:
+    """With which its user left the shell that the run was there for; None of any other end."""
+    said = annotations_of(job).get(ANNOTATION_SHELL_EXIT, "")
+    return int(said) if is_stopped(job) and re.fullmatch("[0-9]{1,3}", said) else None
 
 
 def why_failed(pod: Mapping[str, Any] | None) -> tuple[Reason, str]:
@@ -273,6 +281,16 @@ class PodVerdict:
     reason: Reason
     message: str = ""
     failed: Mapping[str, Any] | None = None
+
+
+def stopped_verdict(job: Mapping[str, Any]) -> PodVerdict:
+    """Of a run whose user asked for its end; one that was there for a shell ends as that did."""
+    code = shell_exit_code(job)
+    if code is None:
+        return PodVerdict(State.STOPPED, Reason.STOPPED_BY_USER)
+    if code == 0:
+        return PodVerdict(State.SUCCEEDED, Reason.COMPLETED)
+    return PodVerdict(State.FAILED, Reason.EXIT_CODE, f"its shell exited with {code}")
 
 
 def pod_verdict(pod: Mapping[str, Any]) -> PodVerdict:

@@ -31,6 +31,8 @@ from gpuyard.workloads.outcome import (
     is_stopped,
     missing_text,
     pod_verdict,
+    shell_exit_code,
+    stopped_verdict,
     why_failed,
 )
 from gpuyard.workloads.pod_failure_policy import is_over
@@ -181,7 +183,7 @@ def run_state(
         state=verdict.state,
         reason=verdict.reason,
         message=_which(job, verdict.failed, sweep) + verdict.message,
-        exit_code=_exit_code(last) if ended else None,
+        exit_code=_exit_code(job, last) if ended else None,
         gpus=gpus,
         gpu_resources=resources,
         simulated=gpus > 0 and any(_is_simulated(pod, simulated_nodes) for pod in ordered),
@@ -204,7 +206,7 @@ def _verdict(
     if condition_is_true(job, "Complete"):
         return PodVerdict(State.SUCCEEDED, Reason.COMPLETED, _how_succeeded(job, last))
     if stopped and not live and (condition_is_true(job, "Failed") or job["spec"].get("suspend")):
-        return PodVerdict(State.STOPPED, Reason.STOPPED_BY_USER)
+        return stopped_verdict(job)
     if condition_is_true(job, "Failed"):
         return _failed(job, last)
     if live:
@@ -312,11 +314,9 @@ def _task(index: str, sweep: Sweep | None) -> str:
     return f"task {index}, {values_text(sweep.task(int(index)))}"
 
 
-def _exit_code(last: Sequence[Mapping[str, Any]]) -> int | None:
+def _exit_code(job: Mapping[str, Any], last: Sequence[Mapping[str, Any]]) -> int | None:
     failed = _first_failed(last)
-    if failed is not None:
-        return exit_code(failed)
-    codes = [exit_code(pod) for pod in last]
+    codes = [shell_exit_code(job), *(exit_code(pod) for pod in ([failed] if failed else last))]
     return next((code for code in codes if code is not None), None)
 
 

@@ -8,18 +8,31 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any, NamedTuple
 
+from gpuyard.advice import advice
 from gpuyard.kube.conditions import condition_is_true
 from gpuyard.kube.objects import annotations_of
 from gpuyard.kube.pods import is_terminal
 from gpuyard.kube.timestamps import format_time
 from gpuyard.kube.wellknown import (
+    ANNOTATION_SHELL_EXIT,
     ANNOTATION_STOP_GRACE,
     ANNOTATION_STOP_SIGNAL,
     ANNOTATION_STOPPED_AT,
     ANNOTATION_STOPPED_BY,
 )
-from gpuyard.workloads.outcome import PASSED_DEADLINE_S, SUSPENDING, is_stopped
+from gpuyard.workloads.outcome import (
+    PASSED_DEADLINE_S,
+    SUSPENDING,
+    Reason,
+    container_state,
+    exit_code,
+    is_stopped,
+    why_failed,
+)
 from gpuyard.workloads.pod_failure_policy import counts
+
+_KILLED = 128 + signals.SIGKILL
+_TOLD_TO_END = (Reason.DEADLINE_EXCEEDED, Reason.PREEMPTED, Reason.DRAINED)
 
 
 class StopPatches(NamedTuple):
@@ -51,6 +64,12 @@ class StopOptions:
         known = grace.isascii() and grace.isdecimal() and len(grace) < 10
         return cls(int(grace) if known else None, name if name in signals.Signals.__members__ else "")
 
+    @classmethod
+    def grace_of(cls, pod: Mapping[str, Any]) -> int:
+        """How many seconds a pod has from the signal to SIGKILL."""
+        grace_s = cls.of(pod).grace_s
+        return int(pod["spec"].get("terminationGracePeriodSeconds", 30)) if grace_s is None else grace_s
+
     def patch(self) -> dict[str, Any]:
         """What marks a pod with them."""
         marks = {}
@@ -65,7 +84,11 @@ _USUAL = StopOptions()
 
 
 def stop_patches(
-    job: Mapping[str, Any], pods: Iterable[Mapping[str, Any]], now: datetime, options: StopOptions = _USUAL
+    job: Mapping[str, Any],
+    pods: Iterable[Mapping[str, Any]],
+    now: datetime,
+    options: StopOptions = _USUAL,
+    shell_exit: int | None = None,
 ) -> StopPatches:
     """What to patch to end this run.
 
@@ -80,6 +103,7 @@ def stop_patches(
         pods: its pods.
         now: kept on the Job as the time of the stop; a second stop keeps the first one's, if that holds.
         options: how the pods' processes are to end.
+        shell_exit: the code of the shell that the run was there for, which its user left; None of other runs.
     """
     if any(condition_is_true(job, type_) for type_ in ("Complete", "Failed")):
         return StopPatches({}, {})
@@ -94,10 +118,30 @@ def stop_patches(
         ANNOTATION_STOPPED_AT: before or format_time(now),
         ANNOTATION_STOPPED_BY: None if started else SUSPENDING,
     }
+    if shell_exit is not None:
+        marks[ANNOTATION_SHELL_EXIT] = str(shell_exit)
     return StopPatches(
         {"metadata": {"annotations": marks}, "spec": ending},
         {name: {**options.patch(), "spec": {"activeDeadlineSeconds": PASSED_DEADLINE_S}} for name in started},
     )
+
+
+def unsaved_text(pods: Iterable[Mapping[str, Any]]) -> str:
+    """That processes had to be killed which had been told to end; empty where none had to."""
+    killed = [pod for pod in pods if _had_to_be_killed(pod)]
+    if not killed:
+        return ""
+    grace_s = max(map(StopOptions.grace_of, killed))
+    how = f"it was killed (SIGKILL) {grace_s} s after it had been told to end"
+    lost = "hadn't said that it saved (GPUYARD_SAVED): what it hadn't written is lost"
+    return f"{how}, and {lost}; {advice('give it more time with --grace')}"
+
+
+def _had_to_be_killed(pod: Mapping[str, Any]) -> bool:
+    """One that says that it saved ends with another code when what is left of it is killed."""
+    ended = container_state(pod, "terminated") or {}
+    for_memory = ended.get("reason") == Reason.OOM_KILLED
+    return exit_code(pod) == _KILLED and not for_memory and why_failed(pod)[0] in _TOLD_TO_END
 
 
 def _is_started(pod: Mapping[str, Any]) -> bool:

@@ -28,6 +28,15 @@ def test_a_terminal_obeys_no_text_of_others() -> None:
     assert done.stderr.replace("\n", "").isprintable()
 
 
+@pytest.mark.parametrize("words", [(), ("ps",), ("volume", "ls")])
+def test_help_of_a_command_is_its_help(words: tuple[str, ...]) -> None:
+    program = [sys.executable, "-m", "gpuyard"]
+    asked = [[*program, "help", *words], [*program, *words, "--help"]]
+    said, helped = (subprocess.run(one, capture_output=True, text=True, check=True).stdout for one in asked)
+    assert said == helped
+    assert " ".join(["Usage: python -m gpuyard", *words, "[OPTIONS]"]) in said
+
+
 def test_a_current_folder_that_is_gone_is_said(tmp_path: Path) -> None:
     gone = tmp_path / "gone"
     command = 'mkdir "$1"; cd "$1"; rmdir "$1"; exec "$2" -m gpuyard build --base "oci:$3:x" -t "oci:$3:y"'

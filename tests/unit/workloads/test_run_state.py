@@ -201,6 +201,15 @@ CASES = {
     "stopped": (
         job(TRIED, annotations=STOPPED), [failed(143, reason="DeadlineExceeded")],
         "stopped", "StoppedByUser", 143),
+    "a shell that was left": (
+        job(TRIED, annotations=STOPPED | {"gpuyard.io/shell-exit-code": "0"}),
+        [failed(143, reason="DeadlineExceeded")], "succeeded", "Completed", 0),
+    "a shell that was left with a code of its own": (
+        job(TRIED, annotations=STOPPED | {"gpuyard.io/shell-exit-code": "9"}),
+        [failed(143, reason="DeadlineExceeded")], "failed", "ExitCode", 9),
+    "what anybody wrote for a shell's code": (
+        job(TRIED, annotations=STOPPED | {"gpuyard.io/shell-exit-code": "no"}),
+        [failed(143, reason="DeadlineExceeded")], "stopped", "StoppedByUser", 143),
     "stopped, ended by itself with 0": (
         job(TRIED, annotations=STOPPED), [failed(0, reason="DeadlineExceeded")],
         "stopped", "StoppedByUser", 0),

@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 
 from gpuyard.workloads.pod_failure_policy import retry_fields
-from gpuyard.workloads.stopping import StopOptions, stop_patches
+from gpuyard.workloads.stopping import StopOptions, stop_patches, unsaved_text
 
 NOW = datetime(2026, 1, 31, 12, 0, tzinfo=UTC)
 _AT = "2026-01-31T12:00:00Z"
@@ -106,3 +106,27 @@ def test_how_processes_are_to_end_is_written_on_the_pods() -> None:
 )
 def test_marks_that_say_nothing_count_as_none(marks: dict[str, str]) -> None:
     assert StopOptions.of({"metadata": {"annotations": marks}}) == StopOptions()
+
+
+@pytest.mark.parametrize(
+    ("code", "container_reason", "pod_reason", "said"),
+    [
+        (137, "Error", "DeadlineExceeded", "(SIGKILL) 40 s after it had been told to end"),
+        (143, "Error", "DeadlineExceeded", ""),
+        (137, "OOMKilled", "DeadlineExceeded", ""),
+        (137, "Error", "", ""),
+    ],
+)
+def test_who_was_killed_at_the_end_of_its_grace_had_not_saved(
+    code: int, container_reason: str, pod_reason: str, said: str
+) -> None:
+    ended = {"terminated": {"exitCode": code, "reason": container_reason}}
+    status = {
+        "phase": "Failed",
+        "reason": pod_reason,
+        "containerStatuses": [{"name": "main", "state": ended}],
+    }
+    killed = {"metadata": {}, "spec": {"terminationGracePeriodSeconds": 40}, "status": status}
+    text = unsaved_text([killed])
+    assert said in text
+    assert bool(said) == ("GPUYARD_SAVED" in text)

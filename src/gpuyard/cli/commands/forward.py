@@ -34,8 +34,6 @@ def command(
     Runs of a yard share this machine's network: there port 8888 of this machine is the run's own, and
     `forward NAME 8888` takes the next free one.
     """
-    from contextlib import suppress
-
     from gpuyard.cli.call import call
     from gpuyard.cli.output.notices import print_notice
     from gpuyard.runs.interactive.forwarding import PortPair, forward
@@ -48,5 +46,7 @@ def command(
         run = await find_meant_run(target, name, ask_nodes=False)
         await forward(target, run.name, rank, pairs, print_notice)
 
-    with suppress(KeyboardInterrupt):
+    try:
         call(work, context=context, namespace=namespace)
+    except KeyboardInterrupt:
+        click.echo(err=True)  # What follows isn't to stand beside ^C.

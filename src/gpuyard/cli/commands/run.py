@@ -154,7 +154,8 @@ Ctrl-C detaches with 0; the run goes on.
     key="volumes",
     form="entry_once",
     metavar="PATH=SOURCE[:ro]",
-    help="Mount a claim, or on the yard a folder (./ckpt), at PATH.",
+    help="Mount a claim, or on the yard a folder (./ckpt), at PATH. In a spec file also a claim that is made"
+    " where it isn't there: volumes: {/ckpt: {claim: ckpt, size: 50Gi, storage_class: fast}}.",
 )
 @spec_option("--retries", key="retries", metavar="N", help="Attempts after a failed first one.")
 @spec_option(

@@ -43,6 +43,7 @@ _KEYS = (
 _HELP = {
     "name": "Name of the run (default: shell- and five characters).",
     "workdir": "Folder to start in (default: this one).",
+    "volumes": "Mount a claim that is there, or on the yard a folder (./ckpt), at PATH.",
 }
 
 
@@ -120,16 +121,20 @@ async def _serve(target: Target, run: ResolvedRun, environ: dict[str, str]) -> i
 
     for number in _ENDING:
         loop.add_signal_handler(number, leave)
+    left = None
     try:
-        return await _wait_and_open(target, run.name, run.spec.idle)
+        code, is_left = await _wait_and_open(target, run.name, run.spec.idle)
+        left = code if is_left else None
+        return code
     finally:
         # A terminal that is closed sends several, and none may disturb the stop.
         for number in _ENDING:
             loop.add_signal_handler(number, lambda: None)
-        await stop_run(target, run.name)
+        await stop_run(target, run.name, shell_exit=left)
 
 
-async def _wait_and_open(target: Target, name: str, idle: timedelta | None) -> int:
+async def _wait_and_open(target: Target, name: str, idle: timedelta | None) -> tuple[int, bool]:
+    """The exit code, and whether it is that of a shell that its user left."""
     from gpuyard.cli.attachment import say_end
     from gpuyard.cli.follow import Screen, outcome_text
     from gpuyard.cli.terminal import open_console
@@ -149,7 +154,7 @@ async def _wait_and_open(target: Target, name: str, idle: timedelta | None) -> i
             screen.show(event)
             if isinstance(event, Ended):
                 click.echo(outcome_text(event.run), err=True)
-                return exit_code_of(event.run)
+                return exit_code_of(event.run), False
             if isinstance(event, AttemptBegan):
                 break
     finally:
@@ -159,6 +164,6 @@ async def _wait_and_open(target: Target, name: str, idle: timedelta | None) -> i
         code = await serve_shell(target, pod, console, said)
     end = await end_of_killed(target, pod, code)
     if end is None:
-        return code
+        return code, True
     say_end(end, tty=True)
-    return 124 if end.run.state.reason is Reason.DEADLINE_EXCEEDED else code
+    return 124 if end.run.state.reason is Reason.DEADLINE_EXCEEDED else code, False

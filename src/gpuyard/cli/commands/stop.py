@@ -23,7 +23,7 @@ Examples:
     "grace_s",
     type=Span(),
     metavar="TIME",
-    help="On a yard: how long until SIGKILL, such as 90s or 5m (default: 30s).",
+    help="On a yard: how long until SIGKILL, such as 90s or 5m (default: the run's own --grace, else 30s).",
 )
 @click.option("--signal", metavar="NAME", default="", help="On a yard: in the place of SIGTERM, such as INT.")
 def command(

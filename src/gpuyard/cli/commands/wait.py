@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from gpuyard.cli.options.shared import Span, run_arguments, target_options
+from gpuyard.cli.options.shared import Span, output_option, run_arguments, target_options
 
 if TYPE_CHECKING:
     from gpuyard.runs.run import Run
@@ -22,6 +22,7 @@ _SAY_AFTER_S = 1.0
 Examples:
   gpuyard wait train-x7k2q && gpuyard run evaluate.py
   gpuyard wait --timeout 8h train-a train-b
+  gpuyard wait -o json train-x7k2q | jq '.[].state'
 
 \b
 Exit code: 0 when all succeeded, else what `gpuyard run` would end with
@@ -32,14 +33,20 @@ waiting alone.
 @run_arguments()
 @target_options
 @click.option("--timeout", "timeout_s", type=Span(), metavar="TIME", help="Wait no longer than 90s, 10m, 8h.")
+@output_option()
 def command(
-    names: tuple[str, ...], context: str | None, namespace: str | None, timeout_s: int | None
+    names: tuple[str, ...],
+    context: str | None,
+    namespace: str | None,
+    timeout_s: int | None,
+    output: str | None,
 ) -> None:
     """Wait until runs have ended, and say how each did."""
     import sys
 
     from gpuyard.cli.call import call
     from gpuyard.cli.follow import outcome_text
+    from gpuyard.cli.output.results import print_json
     from gpuyard.runs.following.run_watch import watch_to_end
     from gpuyard.runs.run import exit_code_of, find_runs
     from gpuyard.runs.target import Target
@@ -57,7 +64,8 @@ def command(
             for ended in asyncio.as_completed(waiting, timeout=timeout_s):
                 run = await ended
                 shown.drop(run)
-                click.echo(outcome_text(await with_tasks(target, run)))
+                if output is None:
+                    click.echo(outcome_text(await with_tasks(target, run)))
                 shown.show()
                 code = code or exit_code_of(run)
         except TimeoutError:
@@ -66,9 +74,11 @@ def command(
             left = [task.get_name().removeprefix("wait for ") for task in waiting if not task.done()]
             shown.close()
             click.echo(f"Still not over: {', '.join(left)}", err=True)
-            return 124
+            code = 124
         finally:
             shown.close()
+        if output == "json":
+            print_json([run.state.to_json() for run in shown.runs.values()])
         return code
 
     sys.exit(call(work, context=context, namespace=namespace))
@@ -78,29 +88,29 @@ class _WaitingLine:
     """Says what is still waited for, once that takes over a second."""
 
     def __init__(self, runs: Iterable[Run]) -> None:
-        """`runs` are those that it waits for."""
+        """`runs` are those that it waits for; they are kept as they were seen last."""
         from gpuyard.cli.output.results import StatusLine
 
         self._line = StatusLine()
-        self._runs = {run.name: run for run in runs}
+        self.runs = {run.name: run for run in runs}
         self._due = False
         self._timer = asyncio.get_running_loop().call_later(_SAY_AFTER_S, self._begin)
 
     def saw(self, run: Run) -> None:
         """Something of it has changed."""
-        self._runs[run.name] = run
+        self.runs[run.name] = run
         self.show()
 
     def drop(self, run: Run) -> None:
         """It has ended; other output follows."""
-        self._runs.pop(run.name, None)
+        self.runs[run.name] = run
         self._line.clear()
 
     def show(self) -> None:
         """Shows the line, if it is time to."""
         from gpuyard.runs.run import has_ended, state_and_reason
 
-        alive = [run for run in self._runs.values() if not has_ended(run)]
+        alive = [run for run in self.runs.values() if not has_ended(run)]
         if self._due and alive:
             states = (f"{run.name}: {state_and_reason(run.state)}" for run in alive)
             self._line.show(f"Waiting for {'; '.join(states)}")
@@ -108,7 +118,7 @@ class _WaitingLine:
     def close(self) -> None:
         """Takes the line away for good."""
         self._timer.cancel()
-        self._runs.clear()
+        self._due = False
         self._line.clear()
 
     def _begin(self) -> None:

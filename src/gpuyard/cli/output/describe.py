@@ -12,10 +12,10 @@ from gpuyard.cli.output.diagnoses import print_diagnoses
 from gpuyard.cli.output.results import age, duration, print_fields, print_table
 from gpuyard.gpus.resources import GPU_RESOURCE, gpus_text
 from gpuyard.gpus.use import GpuUse
-from gpuyard.kube.objects import Manifest
+from gpuyard.kube.objects import JOBS, Manifest
 from gpuyard.kube.timestamps import parse_time
 from gpuyard.runs.description import Attempt, Description
-from gpuyard.runs.object_events import last_seen
+from gpuyard.runs.object_events import last_seen, object_text
 from gpuyard.runs.run import state_and_reason
 from gpuyard.workloads.run_state import RunState
 
@@ -45,19 +45,30 @@ def print_description(description: Description) -> None:
         )
     if description.events:
         click.echo("\nEvents:")
-        rows = [
-            [
-                age(_last_seen(event), now),
-                event.get("type", ""),
-                event.get("reason", ""),
-                event.get("message", ""),
-            ]
-            for event in description.events
-        ]
-        print_table(["AGE", "TYPE", "REASON", "MESSAGE"], rows, drop=("TYPE",))
+        _print_events(description, now)
     if description.diagnoses:
         click.echo("\nDiagnosis:")
         print_diagnoses(description.diagnoses)
+
+
+def _print_events(description: Description, now: datetime) -> None:
+    """Which object an event is about, where not all are about the same; none is the run's own Job."""
+    job = f"{JOBS.kind}/{description.run.job['metadata']['name']}"
+    texts = map(object_text, description.events)
+    objects = ["" if text == job else text for text in texts]
+    shown = len(set(objects)) > 1
+    rows = [
+        [
+            age(_last_seen(event), now),
+            event.get("type", ""),
+            event.get("reason", ""),
+            *([about] if shown else []),
+            event.get("message", ""),
+        ]
+        for event, about in zip(description.events, objects, strict=True)
+    ]
+    header = ["AGE", "TYPE", "REASON", *(["OBJECT"] if shown else []), "MESSAGE"]
+    print_table(header, rows, drop=("TYPE", *(["OBJECT"] if shown else [])))
 
 
 def _values(attempt: Attempt) -> str:

@@ -27,6 +27,7 @@ from gpuyard.scheduling.requests import PodRequest
 from gpuyard.scheduling.snapshot import Snapshot, waits
 from gpuyard.workloads.memory_kills import oom_kills
 from gpuyard.workloads.outcome import exit_code, why_failed
+from gpuyard.workloads.stopping import unsaved_text
 
 if TYPE_CHECKING:
     from gpuyard.runs.explaining.given_gpus import GivenGpus
@@ -73,7 +74,7 @@ class Answer:
                 said += self.explanation.lines()
             said += map(str, self.given)
             said += [f"before that, an attempt was {attempt.text}" for attempt in self.gone]
-            lost = filter(None, [oom_text(self.run)])
+            lost = filter(None, [oom_text(self.run), unsaved_text(self.run.pods)])
             return [*said, *self.unfit, *lost]
 
     def __str__(self) -> str:
