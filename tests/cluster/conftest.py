@@ -19,7 +19,13 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     for item in items:
         if here in item.path.parents:
             item.add_marker(pytest.mark.cluster)
+            item.add_marker(pytest.mark.xdist_group(_group(item)))
     items.sort(key=_turn)
+
+
+def _group(item: pytest.Item) -> str:
+    """In two processes at once, what breaks nodes has one cluster, and what shares an install another."""
+    return "installed" if item.path.parent.name == "installed" else "nodes"
 
 
 def _turn(item: pytest.Item) -> int:
@@ -38,9 +44,15 @@ def _turn(item: pytest.Item) -> int:
 
 @pytest.fixture(scope="session")
 def cluster() -> Iterator[Cluster]:
-    """The one that KUBECONFIG_GPUYARD_TEST names or that runs already, and stays; else one for now."""
-    named = os.environ.get("KUBECONFIG_GPUYARD_TEST")
+    """The one that KUBECONFIG_GPUYARD_TEST names or that runs already, and stays; else one for now.
+
+    It belongs to one process: where tests run in several, each but the first has one of its own.
+    """
+    worker = os.environ.get("PYTEST_XDIST_WORKER", "gw0")
+    named = os.environ.get("KUBECONFIG_GPUYARD_TEST") if worker == "gw0" else None
     folder = Path(named).parent if named else DEFAULT_FOLDER
+    if worker != "gw0":
+        folder = folder.with_name(f"{folder.name}-{worker}")
     if running := Cluster.open(folder):
         yield running
         return

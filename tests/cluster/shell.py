@@ -31,15 +31,19 @@ class ClusterShell(Shell):
     cluster: Cluster
 
     def get(self, path: str) -> Any:
-        return json.loads(self.cluster.kubectl("get", "--raw", path))
+        return self.cluster.get(path)
 
     def evict(self, pod: str) -> None:
         path = f"/api/v1/namespaces/{self.namespace}/pods/{pod}/eviction"
-        self.cluster.kubectl("create", f"--raw={path}", "-f", "-", stdin=eviction(pod, self.namespace))
+        self.cluster.request("POST", path, eviction(pod, self.namespace))
 
     def printed(self, name: str) -> str:
+        path = f"/api/v1/namespaces/{self.namespace}/pods"
+        pods = self.get(f"{path}?labelSelector=gpuyard.io/run={name}")["items"]
+        # Those of one Job are made in the order of their indices.
+        first = min(pods, key=lambda pod: pod["metadata"]["creationTimestamp"], default=None)
         try:
-            return self.cluster.kubectl("logs", f"-n={self.namespace}", f"job/{name}")
+            return self.cluster.request("GET", f"{path}/{first['metadata']['name']}/log") if first else ""
         except ClusterError:  # there is nothing yet
             return ""
 
@@ -51,15 +55,12 @@ class ClusterShell(Shell):
         self.end_commands()
         for path in self.work.iterdir():
             shutil.rmtree(path) if path.is_dir() else path.unlink()
-        self.cluster.kubectl("delete", "jobs", "--all", f"-n={self.namespace}", "--wait=false")
-        self.cluster.kubectl(
-            "delete", "pods", "--all", f"-n={self.namespace}", "--force", "--grace-period=0", "--wait=false"
-        )
-        api = "/apis/batch/v1", "/api/v1"
-        paths = [
+        jobs, pods = paths = [
             f"{prefix}/namespaces/{self.namespace}/{kind}"
-            for prefix, kind in zip(api, ("jobs", "pods"), strict=True)
+            for prefix, kind in (("/apis/batch/v1", "jobs"), ("/api/v1", "pods"))
         ]
+        self.cluster.request("DELETE", f"{jobs}?propagationPolicy=Background")
+        self.cluster.request("DELETE", f"{pods}?gracePeriodSeconds=0")
         until(lambda: not any(self.get(path)["items"] for path in paths), "all is removed")
 
 

@@ -116,7 +116,9 @@ def holds(pods: Pods, name: str, container: str = "main") -> tuple[str, ...]:
 def keeps(pods: Pods, name: str, devices: tuple[str, ...], container: str = "main") -> bool:
     """Whether the container, as it runs now, has these, by its kubelet and by what it sees."""
     seen = tuple(sorted({device.partition("::")[0] for device in devices}))
-    return holds(pods, name, container) == devices and pods.devices(name, container) == seen
+    # A kubelet that has just started has yet to hear of its pods.
+    known = until(lambda: holds(pods, name, container), f"the kubelet knows pod {name}")
+    return known == devices and pods.devices(name, container) == seen
 
 
 def run_trainer(pods: Pods, name: str = "trainer", gpus: int = 1) -> tuple[str, ...]:

@@ -74,7 +74,7 @@ def installed(gpuyard: Gpuyard, image: str) -> str:
 
 
 def node_of(cluster: Cluster, name: str) -> dict[str, Any]:
-    raw: dict[str, Any] = json.loads(cluster.kubectl("get", "node", name, "-o=json"))
+    raw: dict[str, Any] = cluster.get(f"/api/v1/nodes/{name}")
     return raw
 
 

@@ -76,6 +76,19 @@ def _makers(folder: Path) -> Iterator[tuple[Process, list[str]]]:
             continue
 
 
+def folders() -> set[Path]:
+    """Of the clusters that live on this machine, whoever started them."""
+    found = set()
+    for entry in Path("/proc").glob("[0-9]*"):
+        try:
+            arguments = (entry / "cmdline").read_text().split("\0")[:-1]
+        except (FileNotFoundError, ProcessLookupError):
+            continue
+        if len(arguments) > 2 and _is_init(arguments[-2]):
+            found.add(Path(arguments[-1]))
+    return found
+
+
 def enter(process: Process) -> list[str]:
     """The command prefix that runs a command in the namespaces of a process."""
     return ["nsenter", f"--target={process.pid}", "--mount", "--net", "--pid", "--"]

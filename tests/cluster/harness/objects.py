@@ -70,8 +70,11 @@ class Pods:
 
     def get(self, name: str) -> dict[str, Any]:
         """As the API has it."""
-        raw: dict[str, Any] = json.loads(self.kubectl("get", "pod", name, "-o=json"))
+        raw: dict[str, Any] = self.cluster.get(self._path(name))
         return raw
+
+    def _path(self, name: str) -> str:
+        return f"/api/v1/namespaces/{self.namespace}/pods/{name}"
 
     def status(self, name: str, container: str = "main") -> Mapping[str, Any]:
         """A container's status; empty before there is one."""
@@ -109,7 +112,7 @@ class Pods:
 
     def logs(self, name: str, container: str = "main") -> str:
         """Of the container that runs, or ran last."""
-        return self.kubectl("logs", name, f"--container={container}")
+        return self.cluster.request("GET", f"{self._path(name)}/log?container={container}")
 
     def exec(self, name: str, command: str, container: str = "main") -> str:
         """Runs a line of shell in a container."""
@@ -149,7 +152,7 @@ class Pods:
 
 def gpu_counts(cluster: Cluster, node: str, resource: str = GPU) -> tuple[int, int]:
     """How many GPUs the node has allocatable, and its capacity."""
-    status = json.loads(cluster.kubectl("get", "node", node, "-o=json"))["status"]
+    status = cluster.get(f"/api/v1/nodes/{node}")["status"]
     return int(status["allocatable"].get(resource, 0)), int(status["capacity"].get(resource, 0))
 
 
