@@ -36,10 +36,11 @@ cluster-up: cluster-parts    ## Start a real Kubernetes of two nodes, and print 
 cluster-down: setup    ## Stop it, and remove all that it made.
 	@$(BIN)/python -m tests.cluster.harness down
 
-# With its kubectl against a yard, too. KUBERNETES=1.35 takes the oldest version that is supported.
-test-cluster: cluster-parts    ## Run the tests that need a real Kubernetes, on the one that is up or one of their own.
-	PATH="$$(tools/cluster/build):$$PATH" $(BIN)/python -m pytest tests/kubectl
-	$(BIN)/python -m pytest -m cluster tests/cluster || \
+# With its kubectl against a yard, too. KUBERNETES=1.35 takes the oldest version that is supported. On two clusters
+# at a time, since most tests wait: one for what breaks nodes and installs, one for what shares an install.
+test-cluster: cluster-parts    ## Run the tests that need a real Kubernetes, on the one that is up and one of their own.
+	PATH="$$(tools/cluster/build):$$PATH" $(BIN)/python -m pytest -n 2 tests/kubectl
+	$(BIN)/python -m pytest -n 2 --dist loadgroup -m cluster tests/cluster || \
 	$(BIN)/python -m pytest -m cluster tests/cluster --last-failed --last-failed-no-failures none
 
 ENGINES ?= $(notdir $(patsubst %/,%,$(wildcard tools/engines/*/)))

@@ -14,6 +14,8 @@ from tests.cluster.harness.cluster import DEFAULT_FOLDER, Cluster
 from tests.cluster.harness.objects import Pods
 
 
+# Before xdist looks at the groups.
+@pytest.hookimpl(tryfirst=True)
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     here = Path(__file__).parent
     for item in items:

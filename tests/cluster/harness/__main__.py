@@ -43,7 +43,9 @@ def _up(folder: Path) -> int:
 
 
 def _down(folder: Path) -> int:
-    print("stopped" if Cluster.down(folder) else "there is no cluster", file=sys.stderr)
+    # With those of test processes that were killed.
+    found = [Cluster.down(each) for each in (folder, *folder.parent.glob(f"{folder.name}-gw*"))]
+    print("stopped" if any(found) else "there is no cluster", file=sys.stderr)
     return 0
 
 

@@ -235,7 +235,7 @@ class Cluster:
         (self.folder / "logs").mkdir()
         began = time.monotonic()
         with self._step("namespaces", say):
-            self._make_machine()
+            self.make_machine()
         with self._step("registry", say):
             self._start_registry()
             images.push_base_images(self.registry, self.folder / "bin" / "coredns")
@@ -269,7 +269,8 @@ class Cluster:
         self.state.seconds[name] = round(time.monotonic() - began, 1)
         say(f"{name}: {self.state.seconds[name]} s")
 
-    def _make_machine(self) -> None:
+    def make_machine(self) -> None:
+        """The namespaces and cgroups, before anything runs in them."""
         state = self.state
         # In the file before they are made, so that an interrupt at any point can be undone.
         state.cgroup = self.cgroup
