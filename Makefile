@@ -27,7 +27,7 @@ demo: setup system    ## Start a yard with simulated GPUs and run examples 01 an
 # What fails beside others is tried once more alone: a bug fails twice, a starved machine doesn't. What hangs
 # is named with its stack and ended: every test takes less than ten minutes, on a cold machine too.
 test: setup system    ## Run every test.
-	$(BIN)/python -m pytest -n 2 --dist loadgroup -o faulthandler_timeout=600 -o faulthandler_exit_on_timeout=true || \
+	$(BIN)/python -m pytest -n 2 -o faulthandler_timeout=600 -o faulthandler_exit_on_timeout=true || \
 	$(BIN)/python -m pytest --last-failed --last-failed-no-failures none
 
 cluster-up: cluster-parts    ## Start a real Kubernetes of two nodes, and print how to reach it.
@@ -40,7 +40,7 @@ cluster-down: setup    ## Stop it, and remove all that it made.
 # at a time, since most tests wait: one for what breaks nodes and installs, one for what shares an install.
 test-cluster: cluster-parts    ## Run the tests that need a real Kubernetes, on the one that is up and one of their own.
 	PATH="$$(tools/cluster/build):$$PATH" $(BIN)/python -m pytest -n 2 tests/kubectl
-	$(BIN)/python -m pytest -n 2 --dist loadgroup -m cluster tests/cluster || \
+	$(BIN)/python -m pytest -n 2 -m cluster tests/cluster || \
 	$(BIN)/python -m pytest -m cluster tests/cluster --last-failed --last-failed-no-failures none
 
 ENGINES ?= $(notdir $(patsubst %/,%,$(wildcard tools/engines/*/)))

@@ -14,20 +14,12 @@ from tests.cluster.harness.cluster import DEFAULT_FOLDER, Cluster
 from tests.cluster.harness.objects import Pods
 
 
-# Before xdist looks at the groups.
-@pytest.hookimpl(tryfirst=True)
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     here = Path(__file__).parent
     for item in items:
         if here in item.path.parents:
             item.add_marker(pytest.mark.cluster)
-            item.add_marker(pytest.mark.xdist_group(_group(item)))
     items.sort(key=_turn)
-
-
-def _group(item: pytest.Item) -> str:
-    """In two processes at once, what breaks nodes has one cluster, and what shares an install another."""
-    return "installed" if item.path.parent.name == "installed" else "nodes"
 
 
 def _turn(item: pytest.Item) -> int:

@@ -10,7 +10,6 @@ from tests.contract import recordings, targets
 from tests.contract.differences import DIFFERENT, UNSERVED
 from tests.contract.registry import Case, asked_for, load_cases, run_cases
 
-pytestmark = pytest.mark.xdist_group("contract")
 CASES = load_cases()
 TRUTH = recordings.load(recordings.KUBERNETES)
 EXPECTED = recordings.expected_of_yard()

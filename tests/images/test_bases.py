@@ -17,7 +17,6 @@ from tests.unit.images.conftest import MakeWheel, make_wheel
 
 __all__ = ["make_wheel"]
 
-pytestmark = pytest.mark.xdist_group("images")
 
 #: Without a program besides Python: some bases have none.
 _SEE = """

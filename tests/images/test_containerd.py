@@ -20,8 +20,6 @@ from tests.unit.images.conftest import MakeWheel, make_wheel
 
 __all__ = ["make_wheel"]
 
-pytestmark = pytest.mark.xdist_group("images")
-
 
 @dataclass(frozen=True)
 class Containerd:

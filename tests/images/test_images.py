@@ -13,7 +13,6 @@ from tests.unit.images.conftest import MakeWheel, make_wheel
 
 __all__ = ["make_wheel"]
 
-pytestmark = pytest.mark.xdist_group("images")
 
 _SEE = r"""
 import demo, getpass, json, os, sys, tempfile, yaml

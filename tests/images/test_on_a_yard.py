@@ -19,7 +19,7 @@ from tests.waiting import until
 
 __all__ = ["debian_tar", "podman", "shared_yard", "site", "yard"]
 
-pytestmark = [pytest.mark.slow, pytest.mark.xdist_group("images")]
+pytestmark = pytest.mark.slow
 
 _WEIGHTS_BYTES = 200_000_000
 _PYPROJECT = """\

@@ -18,8 +18,6 @@ from tests.images.conftest import GPUYARD, Done, Site
 from tests.registry.conftest import docker_registry
 from tests.unit.images.conftest import debian_files, tar_of
 
-pytestmark = pytest.mark.xdist_group("images")
-
 _UID = 4242
 
 

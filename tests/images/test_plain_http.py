@@ -12,8 +12,6 @@ from gpuyard.runs.image_fit import check_before_submit, read_run_image, unfit_li
 from tests.images.conftest import Site
 from tests.unit.runs.test_image_fit import job_of, node
 
-pytestmark = pytest.mark.xdist_group("images")
-
 
 @pytest.fixture
 def elsewhere(site: Site) -> str:

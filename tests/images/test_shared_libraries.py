@@ -5,11 +5,7 @@ from __future__ import annotations
 import re
 from pathlib import Path
 
-import pytest
-
 from tests.images.conftest import Containers, Site
-
-pytestmark = pytest.mark.xdist_group("images")
 
 
 def test_opencv_is_refused_until_the_packages_that_the_build_names_are_there(

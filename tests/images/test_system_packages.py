@@ -5,11 +5,7 @@ from __future__ import annotations
 import tomllib
 from pathlib import Path
 
-import pytest
-
 from tests.images.conftest import Containers, Site
-
-pytestmark = pytest.mark.xdist_group("images")
 
 _SPEC = """\
 name: gl
