@@ -24,10 +24,11 @@ system:          ## Install the Debian packages that the tests and examples use 
 demo: setup system    ## Start a yard with simulated GPUs and run examples 01 and 03.
 	tools/demo
 
-# What fails beside others is tried once more alone: a bug fails twice, a starved machine doesn't. What hangs
-# is named with its stack and ended: every test takes less than ten minutes, on a cold machine too.
+# Tests wait half of their time: two for each processor. What fails beside others is tried once more alone: a bug
+# fails twice, a starved machine doesn't. What hangs is named with its stack and ended: every test takes less than
+# ten minutes, on a cold machine too.
 test: setup system    ## Run every test.
-	$(BIN)/python -m pytest -n 2 -o faulthandler_timeout=600 -o faulthandler_exit_on_timeout=true || \
+	$(BIN)/python -m pytest -n $$((2 * $$(nproc))) -o faulthandler_timeout=600 -o faulthandler_exit_on_timeout=true || \
 	$(BIN)/python -m pytest --last-failed --last-failed-no-failures none
 
 cluster-up: cluster-parts    ## Start a real Kubernetes of two nodes, and print how to reach it.
