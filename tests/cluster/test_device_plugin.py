@@ -26,7 +26,7 @@ COUNT = 4
 #: A kubelet keeps the devices of a plugin that is gone for 5 minutes.
 GRACE_S = 5 * 60
 #: What restarts and kills is tried so many times.
-REPEATS = int(os.environ.get("GPUYARD_TEST_REPEATS", "3"))
+REPEATS = int(os.environ.get("GPUYARD_TEST_REPEATS", "2"))
 repeated = pytest.mark.parametrize("round", range(1, REPEATS + 1))
 MIG = GpuShape(
     "H100:2",
