@@ -14,7 +14,16 @@ from typing import TYPE_CHECKING, Any
 from gpuyard import errors
 from gpuyard.client.api import ObjectList, PatchType, Propagation, WatchEvent
 from gpuyard.client.http.direct_http import DirectHttp, SocketEndpoint
-from gpuyard.client.http.exchange import ANSWER_TIMEOUT_S, ClientRequest, ClientResponse, Http, Wire
+from gpuyard.client.http.exchange import (
+    ANSWER_TIMEOUT_S,
+    MAX_ANSWER_BYTES,
+    MAX_EVENT_BYTES,
+    MAX_REFUSAL_BYTES,
+    ClientRequest,
+    ClientResponse,
+    Http,
+    Wire,
+)
 from gpuyard.kube.objects import Manifest, Resource, with_kind
 from gpuyard.kube.status import error_of
 
@@ -27,9 +36,8 @@ _WATCH_S = 300
 #: A connection that died silently is noticed after this long without a word.
 _WATCH_TIMEOUT_S = _WATCH_S + ANSWER_TIMEOUT_S
 _LOG_TIMEOUT_S = 120.0
-#: A server that asks to be left alone for a while is asked again so often, and not after a longer pause.
-_ATTEMPTS = 5
-_LONGEST_PAUSE_S = 10.0
+#: A server that asks to be left alone for a while is asked again so often; source: client-go's rest.Request.
+_MAX_RETRIES = 10
 
 
 class RestApi:
@@ -124,7 +132,7 @@ class RestApi:
             "timeoutSeconds": str(_WATCH_S),
         }
         async with self._stream(resource.path(namespace), params, _WATCH_TIMEOUT_S) as answer:
-            async for line in answer.lines():
+            async for line in answer.lines(MAX_EVENT_BYTES):
                 yield self._event(line)
 
     async def create(
@@ -267,7 +275,7 @@ class RestApi:
         """
         async with self._answer(ClientRequest("GET", path, params, upgrade=headers)) as answer:
             if answer.wire is None:
-                content = await answer.read()
+                content = await answer.beginning(MAX_REFUSAL_BYTES)
                 if answer.status >= 400:
                     raise self._refusal(answer, content, _object(content))
                 raise self._not_an_api(answer, content)
@@ -293,7 +301,10 @@ class RestApi:
     ) -> Manifest:
         request = ClientRequest(method, path, params or {}, _encoded(body), content_type)
         async with self._answer(request) as answer:
-            content = await answer.read()
+            if answer.status >= 400:
+                content = await answer.beginning(MAX_REFUSAL_BYTES)
+            else:
+                content = await answer.read(MAX_ANSWER_BYTES)
         found = _object(content)
         if answer.status >= 400:
             raise self._refusal(answer, content, found)
@@ -303,11 +314,12 @@ class RestApi:
 
     @asynccontextmanager
     async def _answer(self, request: ClientRequest) -> AsyncIterator[ClientResponse]:
-        """Sends it, again when the server is too busy and says when to: it hasn't done it then."""
-        for left in reversed(range(_ATTEMPTS)):
+        """Sends it, again when the server is too busy and says when to, whatever it is. As a rule it hasn't
+        been done then; who creates something copes with finding it there."""
+        for left in reversed(range(_MAX_RETRIES + 1)):
             async with self._http.send(request) as answer:
                 self.server_headers = answer.headers
-                pause_s = _pause(answer)
+                pause_s = answer.pause_s
                 if pause_s is None or not left:
                     yield answer
                     return
@@ -320,7 +332,7 @@ class RestApi:
         request = ClientRequest("GET", path, params, accept=accept, silence_timeout_s=silence_timeout_s)
         async with self._answer(request) as answer:
             if answer.status >= 400:
-                content = await answer.read()
+                content = await answer.beginning(MAX_REFUSAL_BYTES)
                 raise self._refusal(answer, content, _object(content))
             yield answer
 
@@ -386,15 +398,3 @@ def _object(content: bytes) -> Manifest | None:
     except (ValueError, RecursionError):
         return None
     return found if isinstance(found, dict) else None
-
-
-def _pause(answer: ClientResponse) -> float | None:
-    """For how long a busy server asks to be left alone, in seconds; None when it isn't busy or doesn't say.
-
-    Source: client-go's rest.WithRetry, which repeats any request that was answered with 429 or 5xx and
-    Retry-After.
-    """
-    after = answer.headers.get("retry-after", "")
-    if (answer.status == 429 or answer.status >= 500) and after.isdecimal():
-        return float(after) if float(after) <= _LONGEST_PAUSE_S else None
-    return None

@@ -18,6 +18,15 @@ CONNECT_TIMEOUT_S = 5.0
 ANSWER_TIMEOUT_S = 30.0
 #: After so long without an answer a command says what it waits for.
 PATIENCE_S = 1.5
+#: A busy server isn't left alone for longer: an API server asks for 32 s at most (maxRetryAfter in its
+#: dropped_requests_tracker.go).
+_LONGEST_PAUSE_S = 60.0
+#: Of a page of a list 500 ConfigMaps as large as they may be (1 MiB each); other objects are much smaller.
+MAX_ANSWER_BYTES = 512 << 20
+#: Of an object in a watch: etcd takes 1.5 MiB of one by default.
+MAX_EVENT_BYTES = 64 << 20
+#: More of a refusal isn't read: a Status has less, and of a page the first words are shown.
+MAX_REFUSAL_BYTES = 1 << 20
 
 
 @dataclass(frozen=True)
@@ -88,34 +97,62 @@ class ClientResponse:
     pieces: AsyncIterator[bytes]
     wire: Wire | None = None
 
-    async def read(self, most_bytes: int | None = None) -> bytes:
+    @property
+    def pause_s(self) -> float | None:
+        """For how long a busy server asks to be left alone; None when it isn't busy or doesn't say.
+
+        Source: client-go's rest.WithRetry, which repeats any request that was answered with 429 or 5xx and
+        Retry-After.
+        """
+        after = self.headers.get("retry-after", "")
+        if (self.status == 429 or self.status >= 500) and after.isdecimal():
+            return float(after) if float(after) <= _LONGEST_PAUSE_S else None
+        return None
+
+    async def read(self, most_bytes: int) -> bytes:
         """The whole body.
 
         Raises:
             ConnectionFailed: also where it is longer than `most_bytes`.
         """
+        content = await self.beginning(most_bytes + 1)
+        if len(content) > most_bytes:
+            raise self._too_long("", most_bytes)
+        return content
+
+    async def beginning(self, most_bytes: int) -> bytes:
+        """What the body begins with. Raises ConnectionFailed."""
         content = bytearray()
         async for piece in self.pieces:
             content += piece
-            if most_bytes is not None and len(content) > most_bytes:
-                raise errors.ConnectionFailed(
-                    f"the answer to {self.path} has more than {most_bytes >> 20} MiB",
-                    remedy="see what answers there: it isn't what gpuyard expects",
-                )
-        return bytes(content)
+            if len(content) >= most_bytes:
+                break
+        return bytes(content[:most_bytes])
 
-    async def lines(self) -> AsyncIterator[bytes]:
-        """The lines of the body that aren't empty, as they come; the last also where no newline ends it."""
-        begun: list[bytes] = []
+    async def lines(self, most_bytes: int) -> AsyncIterator[bytes]:
+        """The lines of the body that aren't empty, as they come; the last also where no newline ends it.
+
+        Raises:
+            ConnectionFailed: also where one is longer than `most_bytes`.
+        """
+        begun = bytearray()
         async for piece in self.pieces:
             *whole, rest = piece.split(b"\n")
             for line in whole:
-                if text := b"".join((*begun, line)).strip():
+                if text := (bytes(begun) + line if begun else line).strip():
                     yield text
                 begun.clear()
-            begun.append(rest)
-        if text := b"".join(begun).strip():
+            begun += rest
+            if len(begun) > most_bytes:
+                raise self._too_long("a line of ", most_bytes)
+        if text := bytes(begun).strip():
             yield text
+
+    def _too_long(self, what: str, most_bytes: int) -> errors.ConnectionFailed:
+        return errors.ConnectionFailed(
+            f"the answer to {self.path} has {what}more than {most_bytes >> 20} MiB",
+            remedy="see what answers there: it isn't what gpuyard expects",
+        )
 
 
 class Http(Protocol):

@@ -70,7 +70,7 @@ async def http_to(server: str, tls: ssl.SSLContext | None = None) -> AsyncIterat
 
 async def read(http: DirectHttp) -> bytes:
     async with http.send(GET) as answer:
-        return await answer.read()
+        return await answer.read(1 << 20)
 
 
 async def test_a_server_behind_a_path_with_a_password() -> None:

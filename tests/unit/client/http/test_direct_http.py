@@ -61,7 +61,7 @@ def saying(*pieces: bytes, connections: list[int] | None = None) -> Handler:
 
 async def read(http: DirectHttp, request: ClientRequest = GET) -> bytes:
     async with http.send(request) as answer:
-        return await answer.read()
+        return await answer.read(1 << 20)
 
 
 async def test_one_connection_carries_one_exchange_after_another() -> None:

@@ -268,6 +268,25 @@ async def test_a_busy_server_is_asked_again(status: int) -> None:
         assert server.asked == 3
 
 
+@pytest.mark.parametrize("status", [429, 503, 504])
+async def test_what_a_busy_server_is_to_create_is_sent_again(status: int) -> None:
+    busy, done = says({"message": "busy"}, status, "Retry-After: 1"), says({"kind": "Node"}, 201)
+    async with serving(busy, done) as server:
+        async with RestApi(Connection(f"http://127.0.0.1:{server.port}")) as api:
+            assert await api.create(NODES, {"metadata": {"name": "a"}}) == {"kind": "Node"}
+        assert server.asked == 2
+
+
+async def test_what_was_created_all_the_same_is_not_created_twice() -> None:
+    """What lies before a server may lose its answer, and say that it is away."""
+    there = says({"kind": "Status", "reason": "AlreadyExists", "message": "there"}, 409)
+    async with serving(says("", 503, "Retry-After: 0"), there) as server:
+        async with RestApi(Connection(f"http://127.0.0.1:{server.port}")) as api:
+            with pytest.raises(errors.AlreadyExists):
+                await api.create(NODES, {"metadata": {"name": "a"}})
+        assert server.asked == 2
+
+
 async def test_a_stream_of_a_busy_server_is_asked_for_again() -> None:
     async with serving(says({}, 429, "Retry-After: 0"), says("line\n", kind="text/plain")) as server:
         async with RestApi(Connection(f"http://127.0.0.1:{server.port}")) as api:
@@ -279,7 +298,7 @@ async def test_one_that_stays_busy_is_given_up() -> None:
     status = {"kind": "Status", "reason": "TooManyRequests", "message": "too many requests"}
     async with serving(says(status, 429, "Retry-After: 0")) as server:
         found = await failure(Connection(f"http://127.0.0.1:{server.port}"))
-        assert server.asked == 5
+        assert server.asked == 11
     assert isinstance(found, errors.TooManyRequests)
     assert found.message == "too many requests"
     assert found.remedy == "it is too busy, and asks to try again in 0 s"
@@ -292,6 +311,45 @@ async def test_no_answer_is_waited_for_too_long(headers: tuple[str, ...]) -> Non
         assert server.asked == 1
     assert isinstance(found, errors.ServiceUnavailable)
     assert "soon s" not in found.remedy
+
+
+# -- too much ---------------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def small_bounds(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("MAX_ANSWER_BYTES", "MAX_EVENT_BYTES"):
+        monkeypatch.setattr(f"gpuyard.client.rest.{name}", 2 << 20)
+
+
+@pytest.mark.usefixtures("small_bounds")
+async def test_an_answer_that_is_too_long_is_given_up() -> None:
+    endless = says({"items": []}).replace(b"Content-Length: 13\r\n", b"") + b" " * (3 << 20)
+    async with serving(endless) as server:
+        found = await failure(Connection(f"http://127.0.0.1:{server.port}"))
+    assert isinstance(found, errors.ConnectionFailed)
+    assert found.message == "the answer to /api/v1/nodes has more than 2 MiB"
+    assert "isn't what gpuyard expects" in found.remedy
+
+
+@pytest.mark.usefixtures("small_bounds")
+async def test_a_watch_without_an_end_of_line_is_given_up() -> None:
+    fits = json.dumps({"type": "ADDED", "object": {"a": "x" * (1 << 20)}}) + "\n"
+    async with (
+        serving(says(fits + " " * (3 << 20))) as server,
+        RestApi(Connection(f"http://127.0.0.1:{server.port}")) as api,
+    ):
+        events = api.watch(NODES, resource_version="1")
+        assert (await anext(events)).type == "ADDED"
+        with pytest.raises(errors.ConnectionFailed, match="has a line of more than 2 MiB"):
+            await anext(events)
+
+
+async def test_of_a_refusal_only_the_beginning_is_read() -> None:
+    async with serving(says("no " * (4 << 20), 403, kind="text/plain")) as server:
+        found = await failure(Connection(f"http://127.0.0.1:{server.port}"))
+    assert isinstance(found, errors.Forbidden)
+    assert found.message.endswith("answered 403: " + ("no " * 67)[:200])
 
 
 async def test_the_page_of_a_proxy_whose_server_is_away() -> None:
