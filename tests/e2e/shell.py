@@ -152,6 +152,14 @@ class Shell(ABC):
         """Lets a run that waits at its gate go on."""
 
     @property
+    def many(self) -> int:
+        """Lines that are more than any buffer on their way holds, and that a busy machine prints in time.
+
+        A cluster's runtime writes each by itself, with the time.
+        """
+        return 200_000 if self.is_yard else 50_000
+
+    @property
     def waiting(self) -> str:
         """A line of shell that waits at the gate."""
         return f"until [ -e {self.gate} ]; do sleep 0.02; done"

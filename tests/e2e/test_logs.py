@@ -34,9 +34,7 @@ def test_following_waits_for_more(target: Shell) -> None:
 
 
 def test_nothing_is_lost_at_full_speed(target: Shell) -> None:
-    # A cluster's runtime writes each line by itself, with its time: 200,000 of them can take
-    # longer than a command may take here.
-    lines = 200_000 if target.is_yard else 50_000
+    lines = target.many
     # The shell's own echo: one write a line, as fast as it can.
     script = f'i=0; while [ "$i" -lt {lines} ]; do echo "$i"; i=$((i+1)); done'
     expected = "".join(f"{number}\n" for number in range(lines))
