@@ -52,7 +52,7 @@ async def open_websocket(
         "Sec-WebSocket-Version": "13",
         "Sec-WebSocket-Protocol": ", ".join(protocols),
     }
-    async with api.upgraded(path, params, headers) as (wire, answered):
+    async with _upgraded(api, path, params, headers) as (wire, answered):
         try:
             chosen = chosen_protocol(answered, key, protocols)
         except ValueError as error:
@@ -67,6 +67,29 @@ async def open_websocket(
             yield opened
         finally:
             await opened.aclose()
+
+
+@asynccontextmanager
+async def _upgraded(
+    api: RestApi, path: str, params: Mapping[str, str | Sequence[str]], headers: Mapping[str, str]
+) -> AsyncIterator[tuple[Wire, Mapping[str, str]]]:
+    """As `RestApi.upgraded`, with the reason of a refusal that comes without one.
+
+    From Kubernetes 1.35 on a WebSocket into a pod takes the right to create, too, and who has only that to
+    get is refused without a word (AuthorizePodWebsocketUpgradeCreatePermission).
+    """
+    try:
+        async with api.upgraded(path, params, headers) as opened:
+            yield opened
+    except errors.Forbidden as error:
+        if not error.message.rstrip().endswith("is forbidden:"):
+            raise
+        resource = f"pods/{path.rpartition('/')[2]}"
+        raise errors.Forbidden(
+            f'{error.message.rstrip()} you cannot create resource "{resource}"',
+            remedy=f"from Kubernetes 1.35 on this takes the verb create on {resource}, beside get: an "
+            "administrator adds it to your role; gpuyard-submitter has both",
+        ) from error
 
 
 def chosen_protocol(headers: Mapping[str, str], key: str, protocols: Sequence[str]) -> str:

@@ -4,11 +4,15 @@ from __future__ import annotations
 
 import asyncio
 import os
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from typing import cast
 
 import pytest
 from websockets.asyncio.server import ServerConnection
 
 from gpuyard import errors
+from gpuyard.client.rest import RestApi
 from gpuyard.client.streams.websocket import WebSocket, chosen_protocol, open_websocket
 from tests.unit.client.streams.conftest import serving
 
@@ -121,3 +125,20 @@ def test_an_answer_to_another_handshake_is_refused() -> None:
         chosen_protocol(headers, key, ["v5"])
     with pytest.raises(ValueError, match="isn't ours"):
         chosen_protocol(headers, key + "x", ["v5"])
+
+
+class Refusing:
+    """An API server to which one word is missing, as to Kubernetes 1.37."""
+
+    @asynccontextmanager
+    async def upgraded(self, *_: object) -> AsyncIterator[None]:
+        raise errors.Forbidden('pods "train" is forbidden: ')
+        yield
+
+
+async def test_a_refusal_without_a_reason_gets_it() -> None:
+    path = "/api/v1/namespaces/team/pods/train/exec"
+    with pytest.raises(errors.Forbidden, match='you cannot create resource "pods/exec"') as refused:
+        async with open_websocket(cast(RestApi, Refusing()), path, {}, ("a",)):
+            pass
+    assert "the verb create on pods/exec, beside get" in refused.value.remedy
