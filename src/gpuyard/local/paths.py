@@ -16,23 +16,25 @@ _LONGEST_RUNTIME_DIR_BYTES = 107 - len("/16/device-plugins/") - 32
 #: Of `atomic_files.PREFIX`, which every command would load.
 _UNFINISHED = "gpuyard-new-"
 #: Entries of the data folder.
-_OWN = frozenset(
-    (
-        *(
-            "context.json",
-            "daemon.log",
-            "devices.json",
-            "hosts",
-            "kubeconfig",
-            "lock",
-            "nodes",
-            "pki",
-            "pods",
-        ),
-        *("run", "settings.json", "simulated-health.json", "snapshots", "starting", "store.db", "token"),
-        "volumes",
-    )
-)
+_OWN = {
+    "context.json",
+    "daemon.log",
+    "devices.json",
+    "hosts",
+    "kubeconfig",
+    "lock",
+    "nodes",
+    "pki",
+    "pods",
+    "run",
+    "settings.json",
+    "simulated-health.json",
+    "snapshots",
+    "starting",
+    "store.db",
+    "token",
+    "volumes",
+}
 _ELSEWHERE = "or set GPUYARD_HOME to a folder of your own with a short path"
 
 
