@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from tests.cluster.harness.cluster import Cluster
+from tests.terminal import Terminal
 
 _GPUYARD = Path(sys.executable).with_name("gpuyard")
 CONTEXT = "gpuyard-test"
@@ -73,6 +74,11 @@ class Gpuyard:
                 yield process
             finally:
                 process.kill()
+
+    def in_terminal(self, command: str, *words: str) -> Terminal:
+        """The same in a terminal of its own."""
+        words = (str(_GPUYARD), command, f"--context={CONTEXT}", *words)
+        return Terminal(words, self._environ, self.folder)
 
     @property
     def _environ(self) -> dict[str, str]:

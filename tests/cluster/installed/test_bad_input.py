@@ -14,6 +14,7 @@ import pytest
 from gpuyard.local.http.server.certificates import Pki
 from tests.cluster.gpuyard_on import CONTEXT, Gpuyard
 from tests.cluster.installed.users import account, as_user, certificate
+from tests.waiting import until
 
 HOUR = timedelta(hours=1)
 
@@ -156,6 +157,29 @@ def test_what_is_forbidden_is_allowed_by_what_is_said(
     # May not look at nodes: the run goes all the same.
     assert bob.ok(*words) == "hello\n"
     bob.ok("rm", "allowed", f"--namespace={team}")
+
+
+def test_who_may_only_read_is_told_what_it_takes_to_get_into_a_run(
+    gpuyard: Gpuyard, image: str, team: str, tmp_path: Path
+) -> None:
+    bob, there = account(gpuyard, tmp_path, team), f"--namespace={team}"
+    binding = ("bob-views", "--clusterrole=gpuyard-viewer", f"--serviceaccount={team}:bob", f"-n={team}")
+    gpuyard.cluster.kubectl("create", "rolebinding", *binding)
+    gpuyard.ok("run", "-d", "--name=held", there, f"--image={image}", "--gpus=1", "--", "sleep", "600")
+    until(lambda: bob.json("show", "held", there)["state"], "it runs", lambda state: state == "running")
+    for words, right in (
+        (("exec", there, "held", "--", "true"), "pods/exec"),
+        (("cp", there, "held:/etc/hostname", "."), "pods/exec"),
+        (("attach", there, "held"), "pods/attach"),
+        (("forward", there, "held", ":80"), "pods/portforward"),
+    ):
+        said = refused(bob, 1, *words)
+        assert f'bob" cannot get resource "{right}"' in said and "gpuyard-submitter allows it" in said, words
+    with bob.in_terminal("shell", there, "--gpus=1", f"--image={image}") as terminal:
+        terminal.wait_for('bob" cannot get resource "pods/exec"')
+        assert terminal.finish() == 1
+    grant(gpuyard, said)
+    assert bob.ok("exec", there, "held", "--", "echo", "hello") == "hello\n"
 
 
 def test_nodes_belong_to_no_namespace(gpuyard: Gpuyard, team: str, tmp_path: Path) -> None:

@@ -108,9 +108,11 @@ async def _serve(target: Target, run: ResolvedRun, environ: dict[str, str]) -> i
     import asyncio
 
     from gpuyard.cli.output.notices import print_notice
+    from gpuyard.runs.interactive.command import check_may_exec
     from gpuyard.runs.stopping import stop_run
     from gpuyard.runs.submitting.submit import submit
 
+    await check_may_exec(target)
     await submit(target, run, print_notice, environ=environ)
     task, loop = asyncio.current_task(), asyncio.get_running_loop()
     assert task is not None

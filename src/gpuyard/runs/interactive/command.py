@@ -14,7 +14,7 @@ from gpuyard import errors
 from gpuyard.client.streams.remote_command import Channel, RemoteCommand, Streams, open_attach, open_exec
 from gpuyard.client.streams.websocket import Bytes
 from gpuyard.kube.objects import Manifest
-from gpuyard.runs.interactive.live_pod import LivePod
+from gpuyard.runs.interactive.live_pod import NO_POD, LivePod, check_right
 from gpuyard.runs.run import Run, exit_code_of, has_ended, is_alive
 from gpuyard.runs.target import Target
 from gpuyard.workloads.outcome import exit_code, is_stopped
@@ -62,6 +62,13 @@ class CommandResult:
     exit_code: int
     stdout: bytes
     stderr: bytes
+
+
+async def check_may_exec(target: Target) -> None:
+    """Raises Forbidden where the user may run no commands in pods; see `check_right`."""
+    if not target.is_yard:
+        opening = open_exec(target.api, target.namespace, NO_POD, "main", ("true",), Streams())
+        await check_right(opening)
 
 
 async def exec_in(target: Target, pod: LivePod, command: Sequence[str], console: Console) -> int:

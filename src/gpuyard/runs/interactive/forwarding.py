@@ -17,7 +17,7 @@ from dataclasses import dataclass
 from gpuyard import errors
 from gpuyard.client.streams.port_forward import PodPort, open_port
 from gpuyard.runs.following.run_watch import RunWatch
-from gpuyard.runs.interactive.live_pod import LivePod, live_pod
+from gpuyard.runs.interactive.live_pod import NO_POD, LivePod, check_right, live_pod
 from gpuyard.runs.notices import Notice, Notify
 from gpuyard.runs.run import Run, has_ended, state_text
 from gpuyard.runs.target import Target
@@ -66,7 +66,10 @@ async def forward(
     Raises:
         UsageError: a port is taken, or is to stay the run's own, or there is no such rank.
         GpuyardError: the run doesn't run, or was removed.
+        Forbidden: the user may get at no ports of pods.
     """
+    if not target.is_yard:
+        await check_right(open_port(target.api, target.namespace, NO_POD, 1))
     own = {pair.remote for pair in pairs} if target.is_yard else set()
     watch = RunWatch(target, name)
     async with watch.watching():

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass
 
 from gpuyard import errors
@@ -18,6 +19,9 @@ from gpuyard.runs.run import (
     state_and_reason,
 )
 from gpuyard.runs.target import Target
+
+#: A pod that isn't there, see `check_right`.
+NO_POD = "gpuyard-asks-for-rights"
 
 
 @dataclass(frozen=True)
@@ -39,6 +43,25 @@ class LivePod:
     has_tty: bool = False
     has_image: bool = True
     rank: int | None = None
+
+
+async def check_right(opening: AbstractAsyncContextManager[object]) -> None:
+    """Whether the user may get into pods so, before they wait for one.
+
+    Args:
+        opening: a way into NO_POD. An API server looks at rights before it looks for the pod.
+
+    Raises:
+        Forbidden: they may not.
+        ConnectionFailed: nobody answers, or somebody between doesn't let WebSockets through.
+    """
+    try:
+        async with opening:
+            pass
+    except errors.Forbidden:
+        raise
+    except errors.ApiError:  # as it should
+        pass
 
 
 def live_pod(target: Target, run: Run, rank: int | None) -> LivePod:
