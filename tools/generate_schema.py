@@ -20,6 +20,7 @@ from typing import Any
 
 TARGET = Path(__file__).resolve().parent.parent / "src/gpuyard/local/objects/kinds"
 ROOTS = (
+    "apps.v1.Deployment", "apps.v1.ReplicaSet", "autoscaling.v1.Scale",
     "core.v1.Binding", "core.v1.ConfigMap", "core.v1.Event", "core.v1.Namespace", "core.v1.Node",
     "core.v1.PersistentVolume", "core.v1.PersistentVolumeClaim", "core.v1.Pod", "core.v1.Secret",
     "core.v1.Service", "core.v1.ServiceAccount", "storage.v1.StorageClass", "batch.v1.Job",
@@ -75,6 +76,9 @@ PATCH = {
     "core.v1.ServiceStatus": {"conditions": "type"},
     "core.v1.PersistentVolumeClaimStatus": {"conditions": "type"},
     "batch.v1.JobStatus": {"conditions": "type"},
+    "apps.v1.DeploymentSpec": {"strategy": ",retainKeys"},
+    "apps.v1.DeploymentStatus": {"conditions": "type"},
+    "apps.v1.ReplicaSetStatus": {"conditions": "type"},
 }  # fmt: skip
 
 

@@ -10,18 +10,30 @@ from typing import Protocol
 from gpuyard.client.api import KubeApi
 from gpuyard.client.informer import Informer
 from gpuyard.client.supervision import Supervisor
+from gpuyard.controllers.deployment.controller import DeploymentController
 from gpuyard.controllers.event_expiry import EventExpiry
 from gpuyard.controllers.garbage import GarbageCollector
 from gpuyard.controllers.job.controller import JobController
 from gpuyard.controllers.namespaces import NamespaceController
 from gpuyard.controllers.node_lifecycle import NodeLifecycle
 from gpuyard.controllers.pod_collector import PodCollector
+from gpuyard.controllers.replica_set.controller import ReplicaSetController
 from gpuyard.controllers.watched_time import WatchedTime
 from gpuyard.kube.ages import seconds_since_boot
-from gpuyard.kube.objects import JOBS, LEASES, NAMESPACES, NODES, PODS, SERVICE_ACCOUNTS, Resource
+from gpuyard.kube.objects import (
+    DEPLOYMENTS,
+    JOBS,
+    LEASES,
+    NAMESPACES,
+    NODES,
+    PODS,
+    REPLICA_SETS,
+    SERVICE_ACCOUNTS,
+    Resource,
+)
 
 #: Kinds whose informers `ControllerManager` needs.
-FOLLOWED = (JOBS, LEASES, NAMESPACES, NODES, PODS, SERVICE_ACCOUNTS)
+FOLLOWED = (DEPLOYMENTS, JOBS, LEASES, NAMESPACES, NODES, PODS, REPLICA_SETS, SERVICE_ACCOUNTS)
 
 
 class _Controller(Protocol):
@@ -63,9 +75,14 @@ class ControllerManager:
         self._supervisor = supervisor
         watched = watched or WatchedTime()
         jobs = JobController(api, clock, informers[JOBS], pods, backoff_s=job_backoff_s, seconds=seconds)
-        watched.on_pause(jobs.wake)
+        replica_sets = ReplicaSetController(api, clock, informers[REPLICA_SETS], pods, seconds=seconds)
+        deployments = DeploymentController(api, clock, informers[DEPLOYMENTS], informers[REPLICA_SETS], pods)
+        for replicated in (jobs, replica_sets, deployments):
+            watched.on_pause(replicated.wake)
         self._parts: dict[str, _Controller] = {
             "jobs": jobs,
+            "replica-sets": replica_sets,
+            "deployments": deployments,
             "garbage": GarbageCollector(api, informers, supervisor),
             "namespaces": NamespaceController(
                 api, clock, informers[NAMESPACES], informers[SERVICE_ACCOUNTS], resources

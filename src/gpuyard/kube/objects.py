@@ -102,6 +102,9 @@ PRIORITY_CLASSES = Resource("scheduling.k8s.io", "v1", "PriorityClass", "priorit
 LEASES = Resource("coordination.k8s.io", "v1", "Lease", "leases")
 PERSISTENT_VOLUME_CLAIMS = Resource("", "v1", "PersistentVolumeClaim", "persistentvolumeclaims")
 PERSISTENT_VOLUMES = Resource("", "v1", "PersistentVolume", "persistentvolumes", namespaced=False)
+DEPLOYMENTS = Resource("apps", "v1", "Deployment", "deployments")
+REPLICA_SETS = Resource("apps", "v1", "ReplicaSet", "replicasets")
+SCALES = Resource("autoscaling", "v1", "Scale", "scales")
 DAEMON_SETS = Resource("apps", "v1", "DaemonSet", "daemonsets")
 RUNTIME_CLASSES = Resource("node.k8s.io", "v1", "RuntimeClass", "runtimeclasses", namespaced=False)
 #: The Prometheus operator's; not every cluster knows it.

@@ -162,6 +162,19 @@ ANNOTATION_COMPLETION_INDEX = "batch.kubernetes.io/job-completion-index"
 ANNOTATION_INDEX_FAILURES = "batch.kubernetes.io/job-index-failure-count"
 ANNOTATION_INDEX_IGNORED = "batch.kubernetes.io/job-index-ignored-failure-count"
 
+#: On a pod: a number; the cheaper ones of a ReplicaSet are deleted first.
+ANNOTATION_DELETION_COST = "controller.kubernetes.io/pod-deletion-cost"
+#: On the pods and the ReplicaSets of a Deployment: which of its templates they are of.
+LABEL_TEMPLATE_HASH = "pod-template-hash"
+#: On a Deployment and its ReplicaSets: the number of the change; on a ReplicaSet also those it had before.
+ANNOTATION_REVISION = "deployment.kubernetes.io/revision"
+ANNOTATION_REVISION_HISTORY = "deployment.kubernetes.io/revision-history"
+#: On such ReplicaSets: how many pods the Deployment wanted when it last scaled, and how many it allowed.
+ANNOTATION_DESIRED_REPLICAS = "deployment.kubernetes.io/desired-replicas"
+ANNOTATION_MAX_REPLICAS = "deployment.kubernetes.io/max-replicas"
+#: On whatever `kubectl apply` has made: the manifest that it was given.
+ANNOTATION_LAST_APPLIED = "kubectl.kubernetes.io/last-applied-configuration"
+
 #: A Job with it waits, suspended, until Kueue admits it from that queue.
 LABEL_KUEUE_QUEUE = "kueue.x-k8s.io/queue-name"
 #: Of the Workload that Kueue made for a Job.

@@ -1,4 +1,4 @@
-"""What the Job controller has done that its informers don't show yet.
+"""What a controller has done with the pods of a Job or a ReplicaSet that its informers don't show yet.
 
 Without it a late informer would let the controller make a pod twice or count an outcome twice. Each note
 is made before the request is sent and struck out by the informer's own event, so neither
@@ -26,7 +26,7 @@ class _Unseen:
 
 
 class Bookkeeping:
-    """Notes on one Job (one uid) and its pods.
+    """Notes on one Job or ReplicaSet (one uid) and its pods.
 
     Args:
         clock: aware UTC now.
@@ -48,15 +48,15 @@ class Bookkeeping:
         self._superseded: set[str] = set()
 
     def newest(self, job: Manifest) -> Manifest:
-        """The informer's copy of the Job, unless it is one that the controller itself has replaced since."""
+        """The informer's copy of the owner, unless the controller itself has replaced that one since."""
         if self._latest is not None and job["metadata"]["resourceVersion"] in self._superseded:
             return self._latest
         self._latest = None
         self._superseded.clear()
         return job
 
-    def wrote_job(self, old: Manifest, new: Manifest) -> None:
-        """`new` has replaced `old`."""
+    def wrote(self, old: Manifest, new: Manifest) -> None:
+        """`new`, of the owner, has replaced `old`."""
         self._superseded.add(old["metadata"]["resourceVersion"])
         self._latest = new
 
@@ -110,7 +110,7 @@ class Bookkeeping:
             self._released.discard(view.uid)
 
     def gone(self, pod: Manifest) -> None:
-        """The informer says that the pod is gone, or isn't this Job's any more."""
+        """The informer says that the pod is gone, or isn't this owner's any more."""
         self.seen.discard(key_of(pod))
         self._unseen.pop(key_of(pod), None)
         self._deleted.discard(uid_of(pod))

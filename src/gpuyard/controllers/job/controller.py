@@ -16,6 +16,7 @@ from gpuyard.client.workqueue import WorkQueue
 from gpuyard.controllers.job.bookkeeping import LOOK_UP_AFTER_S, Bookkeeping
 from gpuyard.controllers.job.plan import next_look_s, plan
 from gpuyard.controllers.job.pod_control import PodControl
+from gpuyard.controllers.job.pods import pod_of
 from gpuyard.controllers.job.status import Account, account, judge, news
 from gpuyard.controllers.job.view import JobView, PodView, view_job, view_pod
 from gpuyard.kube.ages import seconds_since_boot
@@ -55,7 +56,8 @@ class JobController:
         self._pods = pods
         self._backoff_s = backoff_s
         self._events = EventRecorder(api, "job-controller", clock)
-        self._control = PodControl(api, self._events, rng or random.Random())  # noqa: S311 names only
+        self._rng = rng or random.Random()  # noqa: S311 names only
+        self._control = PodControl(api, self._events, JOBS)
         self._books: dict[str, Bookkeeping] = {}
         self._queue: WorkQueue[ObjectKey] = WorkQueue("job", self._sync, jobs.supervisor, jobs.reference)
         self._orphans: WorkQueue[ObjectKey] = WorkQueue(
@@ -131,7 +133,14 @@ class JobController:
         pods = self._views(book)
         todo = plan(job, pods, judge(job, pods, book.age), book.age, self._backoff_s)
         problems = await self._control.delete(manifest, book, todo.delete, counts=todo.counts)
-        problems += await self._control.create(manifest, book, todo.create, todo.failures)
+        problems += await self._control.create(
+            manifest,
+            book,
+            todo.create,
+            lambda index: pod_of(
+                manifest, index, self._rng, None if index is None else todo.failures.get(index)
+            ),
+        )
         manifest = await self._count(manifest, book)
         if problems:
             raise problems[0]
@@ -155,7 +164,7 @@ class JobController:
         new = await self._api.update(
             JOBS, {**with_kind(JOBS, old), "status": result.status}, subresource="status"
         )
-        book.wrote_job(old, new)
+        book.wrote(old, new)
         for type_, reason, message in news(old, result.status):
             await self._events.record(with_kind(JOBS, new), type_, reason, message)
         return new

@@ -1,20 +1,19 @@
-"""Creates, deletes and releases the pods of Jobs, many at once, and says so in events."""
+"""Creates, deletes and releases the pods of a Job or a ReplicaSet, many at once, and says so in events."""
 
 from __future__ import annotations
 
 import asyncio
 import contextlib
-import random
-from collections.abc import Awaitable, Callable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Sequence
+from functools import partial
 from typing import TypeAlias, TypeVar
 
 from gpuyard import errors
 from gpuyard.client.api import KubeApi, PatchType
 from gpuyard.client.events import EventRecorder
 from gpuyard.controllers.job.bookkeeping import Bookkeeping
-from gpuyard.controllers.job.pods import pod_of
-from gpuyard.controllers.job.view import IndexFailures, PodView
-from gpuyard.kube.objects import JOBS, PODS, Manifest, key_of, with_kind
+from gpuyard.controllers.job.view import PodView
+from gpuyard.kube.objects import PODS, Manifest, Resource, key_of, with_kind
 from gpuyard.kube.wellknown import FINALIZER_JOB_TRACKING
 
 _MAX_CONCURRENT = 32
@@ -25,50 +24,53 @@ Item = TypeVar("Item")
 
 
 class PodControl:
-    """The requests about pods; every one is noted in the Job's bookkeeping before it is sent."""
+    """The requests about pods; every one is noted in their owner's bookkeeping before it is sent.
 
-    def __init__(self, api: KubeApi, events: EventRecorder, rng: random.Random) -> None:
+    Args:
+        api: where they are.
+        events: of the owners' controller.
+        owners: the owners' kind.
+    """
+
+    def __init__(self, api: KubeApi, events: EventRecorder, owners: Resource) -> None:
         self._api = api
         self._events = events
-        self._rng = rng
+        self._owners = owners
 
     async def create(
         self,
-        job: Manifest,
+        owner: Manifest,
         book: Bookkeeping,
-        indexes: Sequence[int | None],
-        failures: Mapping[int, IndexFailures],
+        items: Sequence[Item],
+        make: Callable[[Item], Manifest],
     ) -> list[errors.GpuyardError]:
-        """Makes one pod for each entry and returns what went wrong.
+        """Makes one pod for each item and returns what went wrong.
 
         It starts with one and doubles, so that a template that the server refuses is refused once,
         not a hundred times.
 
         Args:
-            job: whose they are.
+            owner: whose they are.
             book: its notes.
-            indexes: None for a pod without one.
-            failures: of the indexes so far, where each has a limit of its own.
+            items: what tells the pods apart.
+            make: the pod of an item, with a new name at every call.
         """
 
-        async def create_one(index: int | None) -> Problem:
-            known = None if index is None else failures.get(index)
-            return await self._create_one(job, book, index, known)
+        async def create_one(item: Item) -> Problem:
+            return await self._create_one(owner, book, partial(make, item))
 
         done, size = 0, 1
-        while done < len(indexes):
-            problems = await _each(create_one, indexes[done : done + size])
+        while done < len(items):
+            problems = await _each(create_one, items[done : done + size])
             if problems:
                 return problems
             done += size
             size = min(size * 2, _MAX_CONCURRENT)
         return []
 
-    async def _create_one(
-        self, job: Manifest, book: Bookkeeping, index: int | None, failures: IndexFailures | None
-    ) -> Problem:
+    async def _create_one(self, owner: Manifest, book: Bookkeeping, make: Callable[[], Manifest]) -> Problem:
         for attempt in range(_NAME_ATTEMPTS):
-            pod = pod_of(job, index, self._rng, failures)
+            pod = make()
             book.creating(pod)
             try:
                 made = await self._api.create(PODS, pod)
@@ -81,13 +83,13 @@ class PodControl:
                 if isinstance(error, errors.ApiError) and error.code < 500:
                     book.not_created(key_of(pod))
                 await self._events.record(
-                    with_kind(JOBS, job), "Warning", "FailedCreate", f"Error creating: {error}"
+                    with_kind(self._owners, owner), "Warning", "FailedCreate", f"Error creating: {error}"
                 )
                 return error
             else:
                 book.created(made)
                 await self._events.record(
-                    with_kind(JOBS, job),
+                    with_kind(self._owners, owner),
                     "Normal",
                     "SuccessfulCreate",
                     f"Created pod: {made['metadata']['name']}",
@@ -104,19 +106,19 @@ class PodControl:
                 book.not_created(key)
 
     async def delete(
-        self, job: Manifest, book: Bookkeeping, pods: Sequence[PodView], *, counts: bool
+        self, owner: Manifest, book: Bookkeeping, pods: Sequence[PodView], *, counts: bool
     ) -> list[errors.GpuyardError]:
         """Deletes active pods and returns what went wrong.
 
-        Unless `counts`, they are released first, and so never become failures of the Job.
+        Unless `counts`, they are released first, and so never become failures of a Job.
         """
 
         async def delete_one(pod: PodView) -> Problem:
-            return await self._delete_one(job, book, pod, counts)
+            return await self._delete_one(owner, book, pod, counts)
 
         return await _each(delete_one, pods)
 
-    async def _delete_one(self, job: Manifest, book: Bookkeeping, pod: PodView, counts: bool) -> Problem:
+    async def _delete_one(self, owner: Manifest, book: Bookkeeping, pod: PodView, counts: bool) -> Problem:
         try:
             if pod.tracked and not counts:
                 await self._release_one(book, pod)
@@ -126,10 +128,10 @@ class PodControl:
         except errors.GpuyardError as error:
             book.not_deleted(pod.uid)
             message = f"Error deleting: {error}"
-            await self._events.record(with_kind(JOBS, job), "Warning", "FailedDelete", message)
+            await self._events.record(with_kind(self._owners, owner), "Warning", "FailedDelete", message)
             return error
         message = f"Deleted pod: {pod.key.name}"
-        await self._events.record(with_kind(JOBS, job), "Normal", "SuccessfulDelete", message)
+        await self._events.record(with_kind(self._owners, owner), "Normal", "SuccessfulDelete", message)
         return None
 
     async def release(self, book: Bookkeeping, pods: Sequence[PodView]) -> None:

@@ -5,17 +5,19 @@ Source: batch/v1 Job of Kubernetes 1.34, https://kubernetes.io/docs/concepts/wor
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from typing import Any, NamedTuple
 
 from gpuyard.kube.conditions import condition_is_true, find_condition
-from gpuyard.kube.objects import Manifest, ObjectKey, annotations_of, key_of, uid_of
+from gpuyard.kube.objects import Manifest, ObjectKey, annotations_of, key_of, labels_of, uid_of
 from gpuyard.kube.pods import container_statuses, is_terminal
 from gpuyard.kube.timestamps import parse_time
 from gpuyard.kube.wellknown import (
     ANNOTATION_COMPLETION_INDEX,
+    ANNOTATION_DELETION_COST,
     ANNOTATION_GANG_SIZE,
     ANNOTATION_INDEX_FAILURES,
     ANNOTATION_INDEX_IGNORED,
@@ -100,7 +102,7 @@ class IndexFailures(NamedTuple):
 
 @dataclass(frozen=True)
 class PodView:
-    """One pod of a Job.
+    """One pod of a Job, or of a ReplicaSet.
 
     Attributes:
         tracked: it carries the tracking finalizer: its outcome is not counted for good yet.
@@ -109,6 +111,9 @@ class PodView:
         finished_at: when its last container ended, for a pod that failed or succeeded.
         status: as its kubelet wrote it, for a podFailurePolicy.
         index_failures: of its index, before it.
+        node: where it is bound to, empty before.
+        labels: its own.
+        deletion_cost: what its annotation says; of several pods the cheaper ones are deleted first.
     """
 
     key: ObjectKey
@@ -125,6 +130,9 @@ class PodView:
     finished_at: datetime | None
     status: Mapping[str, Any] = field(default_factory=dict)
     index_failures: IndexFailures = field(default_factory=IndexFailures)
+    node: str = ""
+    labels: Mapping[str, str] = field(default_factory=dict)
+    deletion_cost: int = 0
 
     @property
     def terminal(self) -> bool:
@@ -205,12 +213,21 @@ def view_pod(manifest: Manifest) -> PodView:
             _number(manifest, ANNOTATION_INDEX_FAILURES) or 0,
             _number(manifest, ANNOTATION_INDEX_IGNORED) or 0,
         ),
+        node=(manifest.get("spec") or {}).get("nodeName", ""),
+        labels=labels_of(manifest),
+        deletion_cost=_cost(manifest),
     )
 
 
 def _number(pod: Manifest, annotation: str) -> int | None:
     text = annotations_of(pod).get(annotation, "")
     return int(text) if text.isdecimal() and len(text) <= _MAX_DIGITS else None
+
+
+def _cost(pod: Manifest) -> int:
+    text = annotations_of(pod).get(ANNOTATION_DELETION_COST, "")
+    cost = int(text) if re.fullmatch(r"-?[0-9]{1,10}", text) else 0
+    return cost if -(2**31) <= cost < 2**31 else 0
 
 
 def _finished_at(pod: Manifest) -> datetime | None:

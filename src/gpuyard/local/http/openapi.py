@@ -201,7 +201,9 @@ def _component(name: str, texts: dict[str, str]) -> dict[str, Any]:
         strategy = (info.patch or {}).get(field)
         if strategy is not None:
             key, _, extra = strategy.partition(",")
-            schema["x-kubernetes-patch-strategy"] = f"merge,{extra}" if extra else "merge"
+            # An object has nothing to merge by a key: it may only have keys that it retains.
+            words = [extra] if kind.startswith("@") else ["merge", *([extra] if extra else [])]
+            schema["x-kubernetes-patch-strategy"] = ",".join(words)
             if key:
                 schema["x-kubernetes-patch-merge-key"] = key
         properties[field] = schema

@@ -193,6 +193,8 @@ class Resources:
         return Response(status, body, warnings=answer.warnings)
 
     def _body(self, target: ResourcePath, value: bytes, form: Form, request: Request) -> bytes:
+        if target.subresource is not None and target.subresource.view is not None:
+            return orjson.dumps(target.subresource.view(orjson.loads(value)))
         if form is Form.PLAIN:
             return value
         include = request.query.get("includeObject", "")

@@ -64,7 +64,8 @@ def admit_change(
     Raises:
         BadRequest, Conflict, Invalid: it breaks a precondition or a rule.
     """
-    new, warnings = decode(spec.resource, given, options)
+    body = spec.resource if subresource is None or subresource.view is None else subresource.body
+    new, warnings = decode(body, given, options)
     meta.check_names(spec, new, key)
     if spec.needs_version and not new["metadata"].get("resourceVersion"):
         raise meta.version_required(spec, key.name)

@@ -222,10 +222,16 @@ class ObjectApi:
         options: WriteOptions,
     ) -> WrittenObject:
         """Changes some fields of an object, or of a part of it."""
+
+        def patched(old: Manifest) -> Manifest:
+            if subresource is not None and subresource.view is not None:
+                return apply_patch(subresource.body, subresource.view(old), patch, patch_type)
+            return apply_patch(spec.resource, old, patch, patch_type)
+
         return await self._writer.change(
             spec,
             key,
-            lambda old: apply_patch(spec.resource, old, patch, patch_type),
+            patched,
             subresource=subresource,
             options=replace(options, is_patch=True),
         )

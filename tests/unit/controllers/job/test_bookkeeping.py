@@ -94,8 +94,8 @@ def test_a_deleted_pod_is_not_active_before_an_event_says_so() -> None:
 def test_a_job_that_the_controller_replaced_is_read_from_its_own_write() -> None:
     book = Bookkeeping(lambda: NOW)
     assert book.newest(job("1")) == job("1")
-    book.wrote_job(job("1"), job("2"))
-    book.wrote_job(job("2"), job("5"))
+    book.wrote(job("1"), job("2"))
+    book.wrote(job("2"), job("5"))
     assert [book.newest(job(version)) for version in ("1", "2", "5")] == [job("5")] * 3
     assert book.newest(job("6")) == job("6")
     assert book.newest(job("1")) == job("1")

@@ -109,8 +109,8 @@ async def test_deleting_a_collection_takes_what_the_selector_names(served: Serve
     ("method", "path", "code", "reason"),
     [
         ("GET", "/metrics", 404, "NotFound"),
-        ("GET", "/apis/apps/v1/deployments", 404, "NotFound"),
-        ("GET", "/openapi/v3/apis/apps/v1", 404, "NotFound"),
+        ("GET", "/apis/apps/v1/statefulsets", 404, "NotFound"),
+        ("GET", "/openapi/v3/apis/autoscaling/v1", 404, "NotFound"),
         ("GET", f"{PODS}/p/proxy", 404, "NotFound"),
         ("POST", "/version", 405, "MethodNotAllowed"),
         ("POST", "/api/v1/pods", 405, "MethodNotAllowed"),

@@ -16,8 +16,8 @@ KINDS = (
     [
         ("/api/v1/namespaces/default/pods/a/proxy", "this gpuyard yard serves no proxy of pods, but "),
         ("/api/v1/namespaces/d/configmaps/a/status", "serves no status of configmaps"),
-        ("/apis/apps/v1/namespaces/default/deployments", KINDS),
-        ("/apis/apps/v1/deployments/a/scale", KINDS),
+        ("/apis/apps/v1/namespaces/default/statefulsets", KINDS),
+        ("/apis/apps/v1/statefulsets/a/scale", KINDS),
         ("/api/v1/namespaces/default/endpoints", KINDS),
         ("/api", KINDS),
     ],

@@ -150,7 +150,7 @@ async def test_reading_what_is_not_there(api: ObjectApi) -> None:
         await api.get(JOBS, "j", "default")
     assert caught.value.details == {"name": "j", "group": "batch", "kind": "jobs"}
     with pytest.raises(errors.NotFound, match="could not find the requested resource"):
-        await api.get(Resource("apps", "v1", "Deployment", "deployments"), "d", "default")
+        await api.get(Resource("apps", "v1", "StatefulSet", "statefulsets"), "d", "default")
 
 
 async def test_list_by_namespace_label_and_field(api: ObjectApi) -> None:

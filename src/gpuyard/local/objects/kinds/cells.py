@@ -69,10 +69,37 @@ def text(value: Any) -> str:
     return str(value) if value else NONE
 
 
+def label_selector(selector: Mapping[str, Any]) -> str:
+    """A `LabelSelector` as text, empty without a clause."""
+    parts = [f"{key}={value}" for key, value in sorted((selector.get("matchLabels") or {}).items())]
+    for expression in selector.get("matchExpressions") or ():
+        key, operator = expression.get("key", ""), expression.get("operator", "")
+        if operator in ("Exists", "DoesNotExist"):
+            parts.append(key if operator == "Exists" else f"!{key}")
+        else:
+            parts.append(f"{key} {operator.lower()} ({','.join(expression.get('values') or ())})")
+    return ",".join(parts)
+
+
+def _template_spec(manifest: Manifest) -> Mapping[str, Any]:
+    found: Mapping[str, Any] = ((manifest.get("spec") or {}).get("template") or {}).get("spec") or {}
+    return found
+
+
 NAME = Column(
     "Name", lambda m, _now: m["metadata"].get("name", ""), format="name", description="Name of the object."
 )
 AGE = Column("Age", age, description="Time since the object was created.")
+#: Of whatever makes pods by a template and knows them by a selector.
+TEMPLATE_COLUMNS = (
+    Column("Containers", lambda m, _now: containers(_template_spec(m), "name"), priority=1),
+    Column("Images", lambda m, _now: containers(_template_spec(m), "image"), priority=1),
+    Column(
+        "Selector",
+        lambda m, _now: text(label_selector((m.get("spec") or {}).get("selector") or {})),
+        priority=1,
+    ),
+)
 
 
 def _pair(big: int, big_unit: str, small: int, small_unit: str) -> str:

@@ -15,11 +15,11 @@ from gpuyard.kube.objects import JOBS, Manifest
 from gpuyard.kube.selectors import field_text
 from gpuyard.kube.timestamps import parse_time
 from gpuyard.kube.wellknown import LABEL_JOB_NAME, LABEL_JOB_UID
-from gpuyard.local.objects.kinds.cells import AGE, NAME, containers, human_duration, joined
+from gpuyard.local.objects.kinds.cells import AGE, NAME, TEMPLATE_COLUMNS, human_duration
 from gpuyard.local.objects.kinds.fields import invalid_object
 from gpuyard.local.objects.kinds.job_rules import validate_job
 from gpuyard.local.objects.kinds.kind import Column, CreateContext, KindSpec, status_subresource
-from gpuyard.local.objects.kinds.pod_spec import default_pod_spec
+from gpuyard.local.objects.kinds.pod_spec import default_pod_template
 from gpuyard.local.objects.kinds.yard_limits import no_images
 
 _MAX_INT32 = 2**31 - 1
@@ -41,8 +41,7 @@ def _default(job: Manifest) -> None:
         for pattern in rule.get("onPodConditions") or ():
             pattern.setdefault("status", "True")
     template = spec.setdefault("template", {})
-    template.setdefault("metadata", {})
-    default_pod_spec(template.setdefault("spec", {}))
+    default_pod_template(template)
     labels = template["metadata"].get("labels")
     metadata = job.setdefault("metadata", {})
     if labels and not metadata.get("labels"):
@@ -93,23 +92,6 @@ def _duration(job: Manifest, now: datetime) -> str:
     return human_duration((end - parse_time(status["startTime"])).total_seconds())
 
 
-def _pod_spec(job: Manifest) -> Mapping[str, Any]:
-    found: Mapping[str, Any] = ((job.get("spec") or {}).get("template") or {}).get("spec") or {}
-    return found
-
-
-def _selector(job: Manifest, _now: datetime) -> str:
-    selector = (job.get("spec") or {}).get("selector") or {}
-    parts = [f"{key}={value}" for key, value in sorted((selector.get("matchLabels") or {}).items())]
-    for expression in selector.get("matchExpressions") or ():
-        key, operator = expression.get("key", ""), expression.get("operator", "")
-        if operator in ("Exists", "DoesNotExist"):
-            parts.append(key if operator == "Exists" else f"!{key}")
-        else:
-            parts.append(f"{key} {operator.lower()} ({','.join(expression.get('values') or ())})")
-    return joined(parts)
-
-
 def _field_text(job: Mapping[str, Any], path: str) -> str:
     """`status.successful` is what selectors call `status.succeeded`."""
     if path == "status.successful":
@@ -129,9 +111,7 @@ JOB = KindSpec(
         Column("Completions", _completions, description="Pods that succeeded, of those asked for."),
         Column("Duration", _duration, description="How long the job took, or runs so far."),
         AGE,
-        Column("Containers", lambda j, _now: containers(_pod_spec(j), "name"), priority=1),
-        Column("Images", lambda j, _now: containers(_pod_spec(j), "image"), priority=1),
-        Column("Selector", _selector, priority=1),
+        *TEMPLATE_COLUMNS,
     ),
     has_generation=True,
     selectable_fields=frozenset(("status.successful",)),

@@ -16,7 +16,6 @@ from gpuyard.local.objects.kinds.fields import (
     check_at_most,
     check_immutable,
     check_key,
-    check_labels,
     check_not_negative,
     check_one_of,
     duplicate,
@@ -27,7 +26,7 @@ from gpuyard.local.objects.kinds.fields import (
     unsupported,
 )
 from gpuyard.local.objects.kinds.kind import FieldError
-from gpuyard.local.objects.kinds.pod_spec import validate_pod_spec
+from gpuyard.local.objects.kinds.pod_spec import validate_pod_template
 from gpuyard.workloads.sweeps.completion_indexes import parse_indexes
 
 _MODES = ("NonIndexed", "Indexed")
@@ -216,13 +215,9 @@ def _validate_status(status: Mapping[str, Any]) -> list[FieldError]:
 
 def _validate_template(template: Mapping[str, Any], *, never: Sequence[str]) -> list[FieldError]:
     """`never`: fields that are there with which pods are never started again in place."""
-    path, metadata = "spec.template", template.get("metadata") or {}
-    found = check_labels(f"{path}.labels", metadata.get("labels") or {})
-    for key in metadata.get("annotations") or {}:
-        found += check_key(f"{path}.annotations", key.lower())
-    pod_spec = template.get("spec") or {}
-    found += validate_pod_spec(f"{path}.spec", pod_spec)
-    policy = pod_spec.get("restartPolicy", "")
+    path = "spec.template"
+    found = validate_pod_template(path, template)
+    policy = (template.get("spec") or {}).get("restartPolicy", "")
     if policy == "Always":
         # Nobody may have written it: it is the default of pods.
         found.append(required(f"{path}.spec.restartPolicy", 'valid values: "OnFailure", "Never"'))

@@ -54,6 +54,7 @@ class Subresource:
         name: as in the path: `status`, `binding`, `log`.
         body: the kind of its body.
         verbs: get, update, patch or create.
+        view: what is read, patched and written in the object's place, where that is of another kind.
         merge: for update and patch: what is stored, from the object and what was written in its place.
         apply: for create: what the body makes of the object.
         deletes: for create that deletes the object, after `apply`: the `DeleteOptions` in the body.
@@ -64,6 +65,7 @@ class Subresource:
     name: str
     body: Resource
     verbs: tuple[str, ...]
+    view: Callable[[Manifest], Manifest] | None = None
     merge: Callable[[Manifest, Manifest], Manifest] | None = None
     apply: Callable[[KindSpec, Manifest, Manifest, datetime], Manifest] | None = None
     deletes: Callable[[Manifest], Manifest] | None = None

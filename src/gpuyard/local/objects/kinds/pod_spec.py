@@ -1,4 +1,4 @@
-"""The spec that pods and job templates share.
+"""The spec that pods and templates of pods share.
 
 Sources: kubernetes `pkg/apis/core/v1/defaults.go`, `pkg/apis/core/validation` (ValidatePodSpec).
 """
@@ -10,7 +10,9 @@ from typing import Any
 
 from gpuyard.local.objects.kinds.containers import default_container, validate_containers
 from gpuyard.local.objects.kinds.fields import (
+    check_key,
     check_label_name,
+    check_labels,
     check_one_of,
     check_subdomain_name,
     duplicate,
@@ -56,6 +58,21 @@ def validate_pod_spec(path: str, spec: Mapping[str, Any]) -> list[FieldError]:
     found += _validate_names(path, spec)
     found += validate_placement(path, spec)
     return found + yard_limits(path, spec)
+
+
+def default_pod_template(template: dict[str, Any]) -> None:
+    """Fills in, in place, what Kubernetes does for the pods that will be made of it."""
+    template.setdefault("metadata", {})
+    default_pod_spec(template.setdefault("spec", {}))
+
+
+def validate_pod_template(path: str, template: Mapping[str, Any]) -> list[FieldError]:
+    """Rules of a template, whoever makes pods of it."""
+    metadata = template.get("metadata") or {}
+    found = check_labels(f"{path}.labels", metadata.get("labels") or {})
+    for key in metadata.get("annotations") or {}:
+        found += check_key(f"{path}.annotations", key.lower())
+    return found + validate_pod_spec(f"{path}.spec", template.get("spec") or {})
 
 
 def _validate_numbers(path: str, spec: Mapping[str, Any]) -> list[FieldError]:

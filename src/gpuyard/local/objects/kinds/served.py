@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from gpuyard.local.objects.kinds.apps.deployment import DEPLOYMENT
+from gpuyard.local.objects.kinds.apps.replica_set import REPLICA_SET
 from gpuyard.local.objects.kinds.config import CONFIG_MAP, SECRET, SERVICE_ACCOUNT
 from gpuyard.local.objects.kinds.event import EVENT
 from gpuyard.local.objects.kinds.job import JOB
@@ -29,6 +31,8 @@ def yard_kinds() -> Kinds:
             SECRET,
             SERVICE,
             SERVICE_ACCOUNT,
+            DEPLOYMENT,
+            REPLICA_SET,
             JOB,
             LEASE,
             PRIORITY_CLASS,
