@@ -9,8 +9,7 @@ _NO_ACCOUNTS = "a yard has one user, and pods have no access to its API"
 _CLIENTS_FAULT = "400 or 422 instead of 500, since it is the client's fault"
 
 UNSERVED: dict[str, str] = {
-    "discovery.deployments": "a yard runs pods and Jobs",
-    "discovery.cron_jobs": "a yard runs pods and Jobs",
+    "discovery.cron_jobs": "a yard runs pods, Jobs and Deployments",
     "discovery.runtime_classes": "the one class, gpuyard-process, isn't an object",
     "discovery.custom_resources": "a yard serves the kinds that the road to a GPU needs",
     "discovery.roles": "a yard has one user",

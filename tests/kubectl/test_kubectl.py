@@ -134,8 +134,8 @@ def test_get_by_selector_and_in_pieces(yard: Yard, namespace: str) -> None:
 def test_get_says_what_is_not_there(yard: Yard, namespace: str) -> None:
     message = yard.kubectl("-n", namespace, "get", "pod", "nobody", fails=True)
     assert message == 'Error from server (NotFound): pods "nobody" not found\n'
-    message = yard.kubectl("-n", namespace, "get", "deployments", fails=True)
-    assert """the server doesn't have a resource type "deployments\"""" in message
+    message = yard.kubectl("-n", namespace, "get", "statefulsets", fails=True)
+    assert """the server doesn't have a resource type "statefulsets\"""" in message
 
 
 def test_create_refuses_what_is_wrong(yard: Yard, namespace: str) -> None:
@@ -429,7 +429,7 @@ def test_create_job_and_its_refusal_by_the_yard(yard: Yard, namespace: str) -> N
     assert "already exists" in yard.kubectl(*command, fails=True)
 
 
-KINDS = "this gpuyard yard serves configmaps, events, jobs,"
+KINDS = "this gpuyard yard serves configmaps, deployments, events, jobs,"
 HEADLESS = "this yard serves headless Services"
 NO_TYPE = "the server doesn't have a resource type"
 IMMUTABLE = "field is immutable"
@@ -438,7 +438,6 @@ FIXED = "pod updates may not change fields other than"
 #: What kubectl can be asked to do and a yard doesn't do, and what it says then. PATH is a file with a
 #: ConfigMap.
 REFUSED = {
-    "create deployment d --image=i": KINDS,
     "create service clusterip s --tcp=80": HEADLESS,
     "create ingress i --rule=a/b=c:80": KINDS,
     "create role r --verb=get --resource=pods": KINDS,
@@ -454,14 +453,11 @@ REFUSED = {
     "expose pod trainer --port=80": HEADLESS,
     "autoscale job sweep --max=2": "could not find scale subresource",
     "scale job/sweep --replicas=2": "this gpuyard yard serves no scale of jobs",
-    "scale deployment/d --replicas=2": NO_TYPE,
-    "rollout status deployment/d": NO_TYPE,
+    "scale statefulset/d --replicas=2": NO_TYPE,
+    "rollout status daemonset/d": NO_TYPE,
     "rollout status job/sweep": "no status viewer",
-    "rollout history deployment/d": NO_TYPE,
-    "rollout undo deployment/d": NO_TYPE,
-    "rollout restart deployment/d": NO_TYPE,
-    "rollout pause deployment/d": NO_TYPE,
-    "rollout resume deployment/d": NO_TYPE,
+    "rollout undo statefulset/d": NO_TYPE,
+    "rollout restart statefulset/d": NO_TYPE,
     "set image pod/trainer main=i": "a process of the host has no image",
     "set image job/sweep main=i": "a process of the host has no image",
     "set env pod/trainer A=B": FIXED,
@@ -501,6 +497,23 @@ def test_what_a_yard_does_not_do_is_refused_clearly(
     said = yard.kubectl("-n", with_a_run, *arguments, fails=True)
     assert REFUSED[line] in said
     assert "panic" not in said
+
+
+def test_a_deployment_is_made_scaled_and_changed(yard: Yard, namespace: str) -> None:
+    here = ("-n", namespace)
+    assert "deployment.apps/d created" in yard.kubectl(
+        "create", "deployment", "d", "--image=i", "--replicas=2", *here
+    )
+    assert "scaled" in yard.kubectl("scale", "deployment/d", "--replicas=3", *here)
+    assert "paused" in yard.kubectl("rollout", "pause", "deployment/d", *here)
+    assert "resumed" in yard.kubectl("rollout", "resume", "deployment/d", *here)
+    assert "restarted" in yard.kubectl("rollout", "restart", "deployment/d", *here)
+    assert "image updated" in yard.kubectl("set", "image", "deployment/d", "i=j", *here)
+    found = orjson.loads(yard.kubectl("get", "deploy", "d", "-o", "json", *here))
+    assert (found["spec"]["replicas"], found["metadata"]["generation"]) == (3, 6)
+    assert found["spec"]["template"]["spec"]["containers"][0]["image"] == "j"
+    assert "replicas: 3" in yard.kubectl("get", "deploy", "d", "--subresource=scale", "-o", "yaml", *here)
+    assert "StrategyType:" in yard.kubectl("describe", "deployment", "d", *here)
 
 
 CONFIG_MAP = "apiVersion: v1\nkind: ConfigMap\nmetadata: {name: made}\ndata: {a: b}\n"
@@ -583,7 +596,7 @@ def test_who_asks_and_what_it_may_do(yard: Yard, namespace: str) -> None:
     review = {
         "apiVersion": "authorization.k8s.io/v1",
         "kind": "SelfSubjectAccessReview",
-        "spec": {"resourceAttributes": {"verb": "get", "resource": "deployments", "group": "apps"}},
+        "spec": {"resourceAttributes": {"verb": "get", "resource": "statefulsets", "group": "apps"}},
     }
     answer = yard.kubectl("create", "-f", "-", "-o", "jsonpath={.status.reason}", stdin=review)
-    assert answer == "this gpuyard yard serves no deployments.apps"
+    assert answer == "this gpuyard yard serves no statefulsets.apps"

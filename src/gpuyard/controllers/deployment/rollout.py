@@ -97,7 +97,7 @@ class Rollout:
         await self._forget()
         await self.write_counts()
 
-    async def go_on(self, has_old_pods: Callable[[], bool]) -> Mapping[str, Any]:
+    async def go_on(self, has_old_pods: Callable[[], bool]) -> Manifest:
         """The next step of the strategy; the status as it is then.
 
         Args:
@@ -195,7 +195,7 @@ class Rollout:
         return self.new
 
     async def _made_before(self, wanted: Manifest) -> Manifest:
-        """The ReplicaSet that has the name, where it is this Deployment's; else the next try has another name."""
+        """The ReplicaSet of that name, where it is this Deployment's; else the next try has another name."""
         key = key_of(wanted)
         found = await self._api.get(REPLICA_SETS, key.name, key.namespace)
         owner = controller_of(found)

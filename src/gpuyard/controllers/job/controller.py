@@ -5,8 +5,9 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import random
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from datetime import datetime
+from functools import partial
 
 from gpuyard import errors
 from gpuyard.client.api import KubeApi, Propagation
@@ -18,7 +19,7 @@ from gpuyard.controllers.job.plan import next_look_s, plan
 from gpuyard.controllers.job.pod_control import PodControl
 from gpuyard.controllers.job.pods import pod_of
 from gpuyard.controllers.job.status import Account, account, judge, news
-from gpuyard.controllers.job.view import JobView, PodView, view_job, view_pod
+from gpuyard.controllers.job.view import IndexFailures, JobView, PodView, view_job, view_pod
 from gpuyard.kube.ages import seconds_since_boot
 from gpuyard.kube.objects import JOBS, Manifest, ObjectKey, controller_of, key_of, uid_of, with_kind
 
@@ -133,20 +134,17 @@ class JobController:
         pods = self._views(book)
         todo = plan(job, pods, judge(job, pods, book.age), book.age, self._backoff_s)
         problems = await self._control.delete(manifest, book, todo.delete, counts=todo.counts)
-        problems += await self._control.create(
-            manifest,
-            book,
-            todo.create,
-            lambda index: pod_of(
-                manifest, index, self._rng, None if index is None else todo.failures.get(index)
-            ),
-        )
+        make = partial(self._pod_of, manifest, todo.failures)
+        problems += await self._control.create(manifest, book, todo.create, make)
         manifest = await self._count(manifest, book)
         if problems:
             raise problems[0]
         if book.waiting:
             return LOOK_UP_AFTER_S
         return next_look_s(view_job(manifest), todo, book.age)
+
+    def _pod_of(self, job: Manifest, failures: Mapping[int, IndexFailures], index: int | None) -> Manifest:
+        return pod_of(job, index, self._rng, None if index is None else failures.get(index))
 
     async def _count(self, manifest: Manifest, book: Bookkeeping) -> Manifest:
         """Writes the status; where outcomes are new, releases their pods and writes the counters."""

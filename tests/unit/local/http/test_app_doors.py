@@ -28,6 +28,11 @@ from .test_app import TABLE, pod
 NAMESPACE = "default"
 KINDS = [*yard_kinds()]
 _POD = pod()["spec"]
+_REPLICATED = {
+    "replicas": 2,
+    "selector": {"matchLabels": {"a": "b"}, "matchExpressions": [{"key": "a", "operator": "Exists"}]},
+    "template": {"metadata": {"labels": {"a": "b"}}, "spec": {**_POD, "restartPolicy": "Always"}},
+}
 #: An object of each kind that is taken, to begin from.
 BASE: dict[str, dict[str, Any]] = {
     "ConfigMap": {"data": {"a": "b"}, "binaryData": {"c": "YQ=="}},
@@ -85,6 +90,15 @@ BASE: dict[str, dict[str, Any]] = {
             "conditions": [{"type": "Complete", "status": "True"}],
         },
     },
+    "Deployment": {
+        "spec": {
+            **_REPLICATED,
+            "strategy": {"type": "RollingUpdate", "rollingUpdate": {"maxSurge": 1, "maxUnavailable": "50%"}},
+        },
+        "status": {"replicas": 2, "conditions": [{"type": "Available", "status": "True"}]},
+    },
+    "ReplicaSet": {"spec": _REPLICATED, "status": {"replicas": 2, "readyReplicas": 1}},
+    "Scale": {"spec": {"replicas": 3}, "status": {"replicas": 1, "selector": "a=b"}},
     "Lease": {"spec": {"holderIdentity": "a", "renewTime": "2026-01-01T00:00:00.000001Z"}},
     "PriorityClass": {"value": 1, "preemptionPolicy": "Never"},
     "Service": {

@@ -71,14 +71,15 @@ def text(value: Any) -> str:
 
 def label_selector(selector: Mapping[str, Any]) -> str:
     """A `LabelSelector` as text, empty without a clause."""
-    parts = [f"{key}={value}" for key, value in sorted((selector.get("matchLabels") or {}).items())]
+    clauses = [(key, f"{key}={value}") for key, value in (selector.get("matchLabels") or {}).items()]
     for expression in selector.get("matchExpressions") or ():
         key, operator = expression.get("key", ""), expression.get("operator", "")
         if operator in ("Exists", "DoesNotExist"):
-            parts.append(key if operator == "Exists" else f"!{key}")
+            clauses.append((key, key if operator == "Exists" else f"!{key}"))
         else:
-            parts.append(f"{key} {operator.lower()} ({','.join(expression.get('values') or ())})")
-    return ",".join(parts)
+            values = ",".join(sorted(expression.get("values") or ()))
+            clauses.append((key, f"{key} {operator.lower()} ({values})"))
+    return ",".join(clause for _, clause in sorted(clauses, key=lambda pair: pair[0]))
 
 
 def _template_spec(manifest: Manifest) -> Mapping[str, Any]:
