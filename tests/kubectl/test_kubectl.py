@@ -355,7 +355,7 @@ def test_version_and_resources(yard: Yard) -> None:
     resources = [row[0] for row in rows(yard.kubectl("api-resources", "--no-headers"))]
     assert resources == [
         "configmaps", "events", "namespaces", "nodes", "persistentvolumeclaims", "persistentvolumes", "pods",
-        "secrets", "serviceaccounts", "services",
+        "secrets", "serviceaccounts", "services", "deployments", "replicasets",
         "selfsubjectreviews", "selfsubjectaccessreviews", "selfsubjectrulesreviews",
         "jobs", "leases", "priorityclasses", "storageclasses",
     ]  # fmt: skip
