@@ -12,7 +12,7 @@ from typing import Any
 
 import orjson
 
-from gpuyard.controllers.deployment.rolling import Limits
+from gpuyard.controllers.deployment.rolling import ReplicaBounds
 from gpuyard.controllers.replica_set.pods import controller_reference
 from gpuyard.kube.objects import DEPLOYMENTS, REPLICA_SETS, Manifest, annotations_of
 from gpuyard.kube.wellknown import (
@@ -65,7 +65,7 @@ def number_in(manifest: Manifest, annotation: str) -> int | None:
     return int(text) if text.isascii() and text.isdecimal() and len(text) <= 18 else None
 
 
-def new_replica_set(deployment: Manifest, revision: int, size: int, limits: Limits) -> Manifest:
+def new_replica_set(deployment: Manifest, revision: int, size: int, bounds: ReplicaBounds) -> Manifest:
     """A ReplicaSet of the Deployment's template, named after the digest of it.
 
     Kubernetes takes the digest of a Go structure: the same template has another name there.
@@ -93,7 +93,7 @@ def new_replica_set(deployment: Manifest, revision: int, size: int, limits: Limi
         made["spec"]["minReadySeconds"] = seconds
     made["metadata"]["annotations"] = {
         **annotations_for(deployment, made, revision),
-        **size_annotations(limits),
+        **size_annotations(bounds),
     }
     return made
 
@@ -102,11 +102,11 @@ def _digest(content: bytes) -> str:
     return hashlib.sha256(content).hexdigest()[:10].translate(_NO_WORDS)
 
 
-def size_annotations(limits: Limits) -> dict[str, str]:
+def size_annotations(bounds: ReplicaBounds) -> dict[str, str]:
     """What a ReplicaSet says of its Deployment when it is scaled."""
     return {
-        ANNOTATION_DESIRED_REPLICAS: str(limits.wanted),
-        ANNOTATION_MAX_REPLICAS: str(limits.wanted + limits.surge),
+        ANNOTATION_DESIRED_REPLICAS: str(bounds.wanted),
+        ANNOTATION_MAX_REPLICAS: str(bounds.wanted + bounds.surge),
     }
 
 

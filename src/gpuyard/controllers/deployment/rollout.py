@@ -23,7 +23,7 @@ from gpuyard.controllers.deployment.revisions import (
 )
 from gpuyard.controllers.deployment.rolling import (
     Sized,
-    limits_of,
+    bounds_of,
     new_size,
     old_sizes,
     sizes_after_scaling,
@@ -82,7 +82,7 @@ class Rollout:
         self._clock = clock
         self._events = events
         self.deployment = deployment
-        self._limits = limits_of(deployment["spec"])
+        self._bounds = bounds_of(deployment["spec"])
         self.new = current_of(deployment, replica_sets)
         self.old = sorted((one for one in replica_sets if one is not self.new), key=age_of)
 
@@ -103,7 +103,7 @@ class Rollout:
         Args:
             has_old_pods: whether pods of old ReplicaSets may still run.
         """
-        if any(_size(one) and _desired(one) not in (None, self._limits.wanted) for one in self._all):
+        if any(_size(one) and _desired(one) not in (None, self._bounds.wanted) for one in self._all):
             await self.pause()
             return self.deployment.get("status") or {}
         if self.deployment["spec"]["strategy"].get("type") == "Recreate":
@@ -113,27 +113,27 @@ class Rollout:
         if is_complete(self.deployment, self.deployment.get("status") or {}):
             await self._forget()
         now = self._clock()
-        status = counted(self.deployment, self.new, self._all, self._limits, now)
+        status = counted(self.deployment, self.new, self._all, self._bounds, now)
         await self.write_status(rolled_out(self.deployment, status, self.new, self._all, now))
         return self.deployment.get("status") or {}
 
     async def _roll(self) -> None:
         new = await self._keep_revision() or await self._make()
-        size = new_size(self._limits, _sized(new), [_sized(one) for one in self.old])
+        size = new_size(self._bounds, _sized(new), [_sized(one) for one in self.old])
         if not await self._resize({new["metadata"]["name"]: size}):
-            await self._resize(old_sizes(self._limits, _sized(new), [_sized(one) for one in self.old]))
+            await self._resize(old_sizes(self._bounds, _sized(new), [_sized(one) for one in self.old]))
 
     async def _recreate(self, has_old_pods: Callable[[], bool]) -> None:
         await self._keep_revision()
         if await self._resize({one["metadata"]["name"]: 0 for one in self.old}) or has_old_pods():
             return
         new = self.new or await self._make()
-        await self._resize({new["metadata"]["name"]: self._limits.wanted})
+        await self._resize({new["metadata"]["name"]: self._bounds.wanted})
 
     def _scaled(self) -> dict[str, int]:
         pods = (self.deployment.get("status") or {}).get("replicas", 0)
         new = _sized(self.new) if self.new else None
-        return sizes_after_scaling(self._limits, new, [_sized(one) for one in self.old], pods)
+        return sizes_after_scaling(self._bounds, new, [_sized(one) for one in self.old], pods)
 
     # -- ReplicaSets ------------------------------------------------------------------------------------
 
@@ -177,8 +177,8 @@ class Rollout:
             ApiError: the server refuses it, and the status says so.
         """
         revision = self._revision
-        made = new_replica_set(self.deployment, revision, 0, self._limits)
-        size = new_size(self._limits, _sized(made), [_sized(one) for one in self.old])
+        made = new_replica_set(self.deployment, revision, 0, self._bounds)
+        size = new_size(self._bounds, _sized(made), [_sized(one) for one in self.old])
         made["spec"]["replicas"] = size
         name, reason = made["metadata"]["name"], "NewReplicaSetCreated"
         try:
@@ -221,7 +221,7 @@ class Rollout:
         for one in self._all:
             before = _size(one)
             after = sizes.get(one["metadata"]["name"], before)
-            annotations = {**annotations_of(one), **size_annotations(self._limits)}
+            annotations = {**annotations_of(one), **size_annotations(self._bounds)}
             is_due = annotations != annotations_of(one) and one["metadata"]["name"] in sizes
             if before == after and not is_due:
                 continue
@@ -252,7 +252,7 @@ class Rollout:
 
     async def write_counts(self) -> None:
         """Writes what the ReplicaSets have, and nothing about progress."""
-        await self.write_status(counted(self.deployment, self.new, self._all, self._limits, self._clock()))
+        await self.write_status(counted(self.deployment, self.new, self._all, self._bounds, self._clock()))
 
     async def write_status(self, status: Mapping[str, Any], revision: str = "") -> None:
         """Writes the status, and the number of the newest change where it is given; what differs only."""

@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from datetime import datetime, timedelta
 from typing import Any
 
-from gpuyard.controllers.deployment.rolling import Limits
+from gpuyard.controllers.deployment.rolling import ReplicaBounds
 from gpuyard.kube.conditions import find_condition
 from gpuyard.kube.objects import Manifest
 from gpuyard.kube.timestamps import format_time, parse_time
@@ -51,7 +51,7 @@ def counted(
     deployment: Manifest,
     new: Manifest | None,
     replica_sets: Sequence[Manifest],
-    limits: Limits,
+    bounds: ReplicaBounds,
     now: datetime,
 ) -> dict[str, Any]:
     """The status as the ReplicaSets have it now; of the conditions only Available is anew."""
@@ -71,7 +71,7 @@ def counted(
     for name in ("collisionCount", "conditions"):
         if name in old:
             status[name] = old[name]
-    if available >= limits.fewest:
+    if available >= bounds.fewest:
         value, reason, text = "True", "MinimumReplicasAvailable", "Deployment has minimum availability."
     else:
         value, reason = "False", "MinimumReplicasUnavailable"

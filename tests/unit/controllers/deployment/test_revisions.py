@@ -12,7 +12,7 @@ from gpuyard.controllers.deployment.revisions import (
     revision_of,
     to_forget,
 )
-from gpuyard.controllers.deployment.rolling import Limits
+from gpuyard.controllers.deployment.rolling import ReplicaBounds
 
 REVISION = "deployment.kubernetes.io/revision"
 HISTORY = "deployment.kubernetes.io/revision-history"
@@ -27,7 +27,7 @@ def a_deployment(**metadata: Any) -> dict[str, Any]:
 
 
 def test_a_new_one_has_the_digest_in_its_name_labels_and_selector() -> None:
-    made = new_replica_set(a_deployment(), 2, 1, Limits(3, 1))
+    made = new_replica_set(a_deployment(), 2, 1, ReplicaBounds(3, 1))
     digest = made["metadata"]["name"].removeprefix("web-")
     assert len(digest) == 10
     labels = {"app": "web", "pod-template-hash": digest}
@@ -43,13 +43,13 @@ def test_a_new_one_has_the_digest_in_its_name_labels_and_selector() -> None:
 
 def test_it_is_known_by_its_template_and_another_template_has_another_name() -> None:
     deployment = a_deployment()
-    made = new_replica_set(deployment, 1, 1, Limits(3))
+    made = new_replica_set(deployment, 1, 1, ReplicaBounds(3))
     assert current_of(deployment, [made]) is made
     changed = copy.deepcopy(deployment)
     changed["spec"]["template"]["spec"]["containers"][0]["image"] = "j"
     assert current_of(changed, [made]) is None
-    other = new_replica_set(changed, 2, 1, Limits(3))
-    collided = new_replica_set({**deployment, "status": {"collisionCount": 1}}, 1, 1, Limits(3))
+    other = new_replica_set(changed, 2, 1, ReplicaBounds(3))
+    collided = new_replica_set({**deployment, "status": {"collisionCount": 1}}, 1, 1, ReplicaBounds(3))
     assert len({one["metadata"]["name"] for one in (made, other, collided)}) == 3
 
 

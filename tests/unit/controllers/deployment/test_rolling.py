@@ -10,9 +10,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from gpuyard.controllers.deployment.rolling import (
-    Limits,
+    ReplicaBounds,
     Sized,
-    limits_of,
+    bounds_of,
     new_size,
     old_sizes,
     sizes_after_scaling,
@@ -25,70 +25,72 @@ def spec(replicas: int, surge: int | str, unavailable: int | str) -> dict[str, A
 
 
 @pytest.mark.parametrize(
-    ("given_spec", "limits"),
+    ("given_spec", "bounds"),
     [
-        (spec(10, "25%", "25%"), Limits(10, 3, 2)),
-        (spec(3, "25%", "25%"), Limits(3, 1, 0)),
-        (spec(1, "0%", "25%"), Limits(1, 0, 1)),
-        (spec(2, 0, 5), Limits(2, 0, 2)),
-        (spec(0, "25%", "25%"), Limits(0, 0, 0)),
-        ({"replicas": 4, "strategy": {"type": "Recreate"}}, Limits(4)),
+        (spec(10, "25%", "25%"), ReplicaBounds(10, 3, 2)),
+        (spec(3, "25%", "25%"), ReplicaBounds(3, 1, 0)),
+        (spec(1, "0%", "25%"), ReplicaBounds(1, 0, 1)),
+        (spec(2, 0, 5), ReplicaBounds(2, 0, 2)),
+        (spec(0, "25%", "25%"), ReplicaBounds(0, 0, 0)),
+        ({"replicas": 4, "strategy": {"type": "Recreate"}}, ReplicaBounds(4)),
     ],
 )
 def test_percentages_are_rounded_so_that_something_can_move(
-    given_spec: dict[str, Any], limits: Limits
+    given_spec: dict[str, Any], bounds: ReplicaBounds
 ) -> None:
-    assert limits_of(given_spec) == limits
+    assert bounds_of(given_spec) == bounds
 
 
 def test_the_new_one_grows_into_the_surge_and_then_the_old_ones_shrink() -> None:
-    limits = Limits(10, surge=3, unavailable=2)
+    bounds = ReplicaBounds(10, surge=3, unavailable=2)
     old = [Sized("a", 10, available=10)]
-    assert new_size(limits, Sized("b", 0), old) == 3
-    assert old_sizes(limits, Sized("b", 3), old) == {"a": 8}
-    assert old_sizes(limits, Sized("b", 3, available=3), old) == {"a": 5}
+    assert new_size(bounds, Sized("b", 0), old) == 3
+    assert old_sizes(bounds, Sized("b", 3), old) == {"a": 8}
+    assert old_sizes(bounds, Sized("b", 3, available=3), old) == {"a": 5}
 
 
 def test_what_is_not_available_goes_first() -> None:
-    limits = Limits(4, surge=0, unavailable=1)
+    bounds = ReplicaBounds(4, surge=0, unavailable=1)
     old = [Sized("a", 2, available=2, created_at="1"), Sized("b", 2, available=1, created_at="2")]
-    assert old_sizes(limits, Sized("c", 0), old) == {"b": 1}
+    assert old_sizes(bounds, Sized("c", 0), old) == {"b": 1}
 
 
 def test_a_template_that_never_becomes_ready_leaves_the_old_pods() -> None:
-    limits = Limits(3, surge=1, unavailable=0)
-    assert old_sizes(limits, Sized("b", 1), [Sized("a", 3, available=3)]) == {}
-    assert new_size(limits, Sized("b", 1), [Sized("a", 3, available=3)]) == 1
+    bounds = ReplicaBounds(3, surge=1, unavailable=0)
+    assert old_sizes(bounds, Sized("b", 1), [Sized("a", 3, available=3)]) == {}
+    assert new_size(bounds, Sized("b", 1), [Sized("a", 3, available=3)]) == 1
 
 
 def test_in_the_middle_of_an_update_each_gets_its_share_of_a_scaling() -> None:
-    limits = Limits(20, surge=5, unavailable=5)
+    bounds = ReplicaBounds(20, surge=5, unavailable=5)
     old = Sized("a", 9, available=9, created_at="1", desired=10, most=13)
     new = Sized("b", 4, available=2, created_at="2", desired=10, most=13)
-    assert sizes_after_scaling(limits, new, [old], 13) == {"a": 17, "b": 8}
-    assert sizes_after_scaling(Limits(0), new, [old], 13) == {"a": 0, "b": 0}
+    assert sizes_after_scaling(bounds, new, [old], 13) == {"a": 17, "b": 8}
+    assert sizes_after_scaling(ReplicaBounds(0), new, [old], 13) == {"a": 0, "b": 0}
 
 
 def test_a_scaling_without_an_update_is_all_of_the_one_that_has_pods() -> None:
-    assert sizes_after_scaling(Limits(5), Sized("b", 3), [Sized("a", 0)], 3) == {"b": 5}
-    assert sizes_after_scaling(Limits(5), None, [Sized("a", 0, created_at="1"), Sized("c", 0)], 0) == {"a": 5}
+    assert sizes_after_scaling(ReplicaBounds(5), Sized("b", 3), [Sized("a", 0)], 3) == {"b": 5}
+    assert sizes_after_scaling(ReplicaBounds(5), None, [Sized("a", 0, created_at="1"), Sized("c", 0)], 0) == {
+        "a": 5
+    }
     saturated = Sized("b", 5, available=5, desired=5)
-    assert sizes_after_scaling(Limits(5), saturated, [Sized("a", 2)], 7) == {"a": 0, "b": 5}
+    assert sizes_after_scaling(ReplicaBounds(5), saturated, [Sized("a", 2)], 7) == {"a": 0, "b": 5}
 
 
 @given(
-    limits=st.builds(Limits, st.integers(0, 12), st.integers(0, 4), st.integers(0, 4)),
+    bounds=st.builds(ReplicaBounds, st.integers(0, 12), st.integers(0, 4), st.integers(0, 4)),
     sizes=st.lists(st.integers(0, 9), min_size=2, max_size=4),
     most=st.integers(0, 20),
 )
 def test_no_share_is_negative_and_together_they_are_what_is_allowed(
-    limits: Limits, sizes: list[int], most: int
+    bounds: ReplicaBounds, sizes: list[int], most: int
 ) -> None:
     ones = [Sized(str(i), size, created_at=str(i), most=most) for i, size in enumerate(sizes)]
-    after = sizes_after_scaling(limits, ones[0], ones[1:], sum(sizes))
+    after = sizes_after_scaling(bounds, ones[0], ones[1:], sum(sizes))
     assert all(size >= 0 for size in after.values())
     if sum(size > 0 for size in sizes) > 1:
-        assert sum(after.values()) == limits.most
+        assert sum(after.values()) == bounds.most
 
 
 @settings(max_examples=200, deadline=None)
@@ -106,13 +108,13 @@ def test_never_too_many_never_too_few_and_it_arrives(
     old_sizes_: list[int],
     luck: list[list[bool]],
 ) -> None:
-    limits = limits_of(spec(wanted, surge, unavailable))
+    bounds = bounds_of(spec(wanted, surge, unavailable))
     start = _first(old_sizes_, wanted)
     old = [Sized(f"old-{i}", n, available=n, created_at=str(i)) for i, n in enumerate(start)]
     new = Sized("new", 0, created_at="9")
     # First pods become ready and unready as they like, then all that are left alone are.
     for moods in [*luck, *([[True] * 16] * 60)]:
-        new, old = _stepped(limits, new, old)
+        new, old = _stepped(bounds, new, old)
         new, old = _with_moods(new, old, moods)
     assert new.size == wanted
     assert [one.size for one in old] == [0] * len(old)
@@ -127,20 +129,20 @@ def _first(sizes: list[int], wanted: int) -> list[int]:
     return [*result[:-1], result[-1] + left]
 
 
-def _stepped(limits: Limits, new: Sized, old: list[Sized]) -> tuple[Sized, list[Sized]]:
+def _stepped(bounds: ReplicaBounds, new: Sized, old: list[Sized]) -> tuple[Sized, list[Sized]]:
     """One look of the controller; a ReplicaSet that shrinks loses its unavailable pods first."""
     available = new.available + sum(one.available for one in old)
-    if (size := new_size(limits, new, old)) != new.size:
+    if (size := new_size(bounds, new, old)) != new.size:
         new = replace(new, size=size, available=min(new.available, size))
     else:
-        smaller = old_sizes(limits, new, old)
+        smaller = old_sizes(bounds, new, old)
         old = [
             replace(one, size=(n := smaller.get(one.name, one.size)), available=min(one.available, n))
             for one in old
         ]
-    assert new.size + sum(one.size for one in old) <= limits.wanted + limits.surge
+    assert new.size + sum(one.size for one in old) <= bounds.wanted + bounds.surge
     after = new.available + sum(one.available for one in old)
-    assert after >= min(available, limits.fewest)
+    assert after >= min(available, bounds.fewest)
     return new, old
 
 
