@@ -13,6 +13,11 @@ from gpuyard.local.runtime.values import Exit, ExitReason
 from gpuyard.regular_files import open_regular
 
 _LAST_WORDS_BYTES = 1024
+#: Bubblewrap copies all mounts of the host, and then changes each: one whose folder is removed in between, as
+#: by podman when any container ends, ends it.
+_MOUNT_VANISHED = re.compile(
+    r"bwrap: Can't bind mount /oldroot/ on /newroot/: .*\"/newroot/.*\": No such file or directory"
+)
 #: As containerd has it for a container that was lost with its host.
 REBOOTED_CODE = 255
 KILLED_CODE = 128 + signal.SIGKILL
@@ -56,6 +61,11 @@ def conclude(
         now,
         "the process that keeps the exit code was killed by somebody else",
     )
+
+
+def is_by_chance(message: str) -> bool:
+    """Whether bubblewrap says that the host changed while it looked: the same start may go well now."""
+    return bool(_MOUNT_VANISHED.search(message))
 
 
 def rebooted(journal: Journal) -> Exit:

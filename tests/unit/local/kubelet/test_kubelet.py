@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -105,6 +106,31 @@ async def test_a_pod_that_fails(host: Host, command: list[str], code: int, reaso
             assert await host.log("a") == ""
         if text:
             assert any(text in message for message in await host.messages("Failed"))
+
+
+async def test_a_sandbox_that_met_a_vanishing_mount_is_made_again(host: Host, tmp_path: Path) -> None:
+    isolation = host.runtime.process.isolation
+    if isolation.level == "none":
+        pytest.skip(isolation.warning)
+    said = "Can't bind mount /oldroot/ on /newroot/: Unable to apply mount flags: remount"
+    clumsy = tmp_path / "bwrap"
+    clumsy.write_text(
+        f"""#!/bin/sh
+        if mkdir {tmp_path}/once 2>/dev/null; then
+            echo "bwrap: {said} \\"/newroot/gone\\": No such file or directory" >&2
+            exit 1
+        fi
+        exec {isolation.program} "$@"
+        """
+    )
+    clumsy.chmod(0o755)
+    host.runtime.process.isolation = replace(isolation, program=str(clumsy))
+    async with host.running():
+        await host.create("a", "echo", "here")
+        pod = await host.finished("a")
+        assert (tmp_path / "once").is_dir()
+        assert pod["status"]["phase"] == "Succeeded"
+        assert await host.log("a") == "here\n"
 
 
 async def test_a_missing_workdir_names_it(host: Host) -> None:

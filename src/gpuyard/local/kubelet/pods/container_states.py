@@ -21,11 +21,14 @@ from gpuyard.local.kubelet.pods.plan import NEVER, ON_FAILURE, Observed
 from gpuyard.local.kubelet.pods.status import ContainerRun, ContainerView
 from gpuyard.local.runtime import journal as journals
 from gpuyard.local.runtime.container import Container
+from gpuyard.local.runtime.ending import is_by_chance
 from gpuyard.local.runtime.runtimes import Runtimes
 from gpuyard.local.runtime.values import Exit, ExitReason
 
 #: 128 + SIGKILL, as in Kubernetes.
 _LOST_CODE = 137
+#: Starts in a row that may fail by chance.
+_MOST_CHANCES = 5
 
 
 @dataclass
@@ -70,6 +73,14 @@ class ContainerState:
     def is_running(self) -> bool:
         """Whether its last start goes on, as far as is known."""
         return self.container is not None
+
+    @property
+    def _has_another_chance(self) -> bool:
+        """Whether its last start never came to its command, and is to be made again whatever the policy."""
+        exit_ = self.current.exit if self.current else None
+        if exit_ is None or exit_.reason != ExitReason.START_ERROR or self.failures >= _MOST_CHANCES:
+            return False
+        return is_by_chance(exit_.message)
 
     @property
     def next_attempt(self) -> int:
@@ -149,7 +160,7 @@ class ContainerState:
             self.name,
             self.is_init,
             running=self.is_running,
-            exit_code=None if exit_ is None else exit_.code,
+            exit_code=None if exit_ is None or self._has_another_chance else exit_.code,
             not_before_s=self.not_before_s,
         )
 
@@ -157,7 +168,7 @@ class ContainerState:
         """Reason and message of a container that isn't running and will be again; else empty."""
         if self.obstacle[0]:
             return self.obstacle
-        if self.current is None:
+        if self.current is None or self._has_another_chance:
             return ("ContainerCreating", "")
         exit_, policy = self.current.exit, pod["spec"]["restartPolicy"]
         if exit_ is None or self.delay_s == 0:

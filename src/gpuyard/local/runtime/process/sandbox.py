@@ -16,6 +16,7 @@ from pathlib import Path
 
 from gpuyard import errors
 from gpuyard.local.paths import YardPaths
+from gpuyard.local.runtime.ending import is_by_chance
 from gpuyard.local.runtime.process.yard_folders import yard_hidden, yard_hidden_in_mounts
 from gpuyard.local.runtime.trials import trial_folder
 from gpuyard.local.runtime.values import ContainerSpec, HostDevice
@@ -23,6 +24,7 @@ from gpuyard.local.runtime.values import ContainerSpec, HostDevice
 BUBBLEWRAP = "bubblewrap"
 
 _TRIAL_S = 10.0
+_MORE_TRIALS = 3
 #: MAX_ARGS of bubblewrap.c, less those that we call it with.
 _MOST_WORDS = 9000 - 6
 _TMP = Path("/tmp")
@@ -57,6 +59,15 @@ async def find_isolation(search_path: str) -> Isolation:
     program = shutil.which("bwrap", path=search_path)
     if program is None:
         return no_isolation("bubblewrap (bwrap) is not installed")
+    found = await _tried(program)
+    for _ in range(_MORE_TRIALS):
+        if not is_by_chance(found.warning):
+            break
+        found = await _tried(program)
+    return found
+
+
+async def _tried(program: str) -> Isolation:
     with trial_folder() as folder:
         spec = ContainerSpec(
             name="trial",

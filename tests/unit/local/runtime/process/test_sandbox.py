@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import os
 from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
@@ -38,6 +39,21 @@ async def test_bubblewrap_that_does_not_work_here(tmp_path: Path) -> None:
     isolation = await find_isolation(str(tmp_path))
     assert isolation.level == "none"
     assert "setting up uid map: Permission denied" in isolation.warning
+
+
+async def test_a_mount_that_vanishes_meanwhile_takes_no_isolation_away(tmp_path: Path) -> None:
+    said = "Can't bind mount /oldroot/ on /newroot/: Unable to apply mount flags: remount"
+    (tmp_path / "bwrap").write_text(
+        f"""#!/bin/sh
+        mkdir {tmp_path}/once 2>/dev/null || exit 0
+        echo "bwrap: {said} \\"/newroot/gone\\": No such file or directory" >&2
+        exit 1
+        """
+    )
+    (tmp_path / "bwrap").chmod(0o755)
+    path = f"{tmp_path}:{os.environ['PATH']}"
+    assert (await find_isolation(path)).level == "bubblewrap"
+    assert (tmp_path / "once").is_dir()
 
 
 def test_what_the_container_names_below_tmp_stays_visible(folder: Path) -> None:
