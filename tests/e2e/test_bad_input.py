@@ -105,7 +105,6 @@ def test_a_command_that_is_none(yard: Yard) -> None:
     assert "Did you mean 'status'?" in yard.refused(2, "statsu")
     assert "--simulate" in yard.refused(2, "up", "--simulat")
     assert "Did you mean 'ps'?" in yard.refused(2, "list")
-    assert "Did you mean '--help'?" in yard.refused(2, "help")
     assert "One run at a time" in yard.refused(2, "logs", "one", "two")
     assert yard.call("ps", "-a").code == 0
 

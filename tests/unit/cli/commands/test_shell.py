@@ -45,5 +45,5 @@ def happened(monkeypatch: pytest.MonkeyPatch) -> list[str]:
 async def test_a_terminal_that_closes_ends_the_run(happened: list[str]) -> None:
     run: Any = SimpleNamespace(name="a", spec=SimpleNamespace(idle=None))
     with pytest.raises(asyncio.CancelledError):
-        await shell._serve(cast("Any", None), run, {})
+        await shell._serve(cast("Any", SimpleNamespace(is_yard=True)), run, {})
     assert happened == ["submitted", "stopped"]
