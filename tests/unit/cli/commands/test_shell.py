@@ -26,7 +26,8 @@ def happened(monkeypatch: pytest.MonkeyPatch) -> list[str]:
         await asyncio.Event().wait()
         return 0
 
-    async def stop_run(*asked: object) -> None:
+    async def stop_run(*asked: object, shell_exit: int | None) -> None:
+        assert shell_exit is None  # nobody left it
         handled = asyncio.Event()
         asyncio.get_running_loop().add_signal_handler(signal.SIGUSR1, handled.set)
         # Handled one after another: the last says that those before it were.
