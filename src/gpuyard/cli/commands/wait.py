@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Collection, Iterable
-from dataclasses import replace
+from collections.abc import Iterable
 from typing import TYPE_CHECKING
 
 import click
@@ -13,7 +12,6 @@ from gpuyard.cli.options.shared import Span, output_option, run_arguments, targe
 
 if TYPE_CHECKING:
     from gpuyard.runs.run import Run
-    from gpuyard.workloads.run_state import RunState
 
 _SAY_AFTER_S = 1.0
 
@@ -50,7 +48,7 @@ def command(
     from gpuyard.cli.follow import outcome_text
     from gpuyard.cli.output.results import print_json
     from gpuyard.runs.following.run_watch import watch_to_end
-    from gpuyard.runs.run import exit_code_of, find_runs, simulated_nodes
+    from gpuyard.runs.run import exit_code_of, find_runs, make_run, simulated_nodes
     from gpuyard.runs.target import Target
     from gpuyard.runs.tasks import with_tasks
 
@@ -81,16 +79,12 @@ def command(
             shown.close()
         if output == "json":
             simulated = await simulated_nodes(target)
-            print_json([_state_of(run, simulated).to_json() for run in shown.runs.values()])
+            # Who waits follows runs alone; what GPUs are on a cluster its nodes say.
+            told = (make_run(run.job, run.pods, simulated) for run in shown.runs.values())
+            print_json([run.state.to_json() for run in told])
         return code
 
     sys.exit(call(work, context=context, namespace=namespace))
-
-
-def _state_of(run: Run, simulated_nodes: Collection[str]) -> RunState:
-    """As `show` has it: who waits follows runs alone, and what GPUs are on a cluster its nodes say."""
-    on_simulated = run.state.gpus > 0 and any(node in simulated_nodes for node in run.state.nodes)
-    return replace(run.state, simulated=run.state.simulated or on_simulated)
 
 
 class _WaitingLine:

@@ -28,6 +28,7 @@ from gpuyard.kube.objects import (
     labels_of,
     uid_of,
 )
+from gpuyard.kube.pods import is_terminal
 
 _WORKERS = 8
 
@@ -124,7 +125,7 @@ class DeploymentController:
         """Whether a pod of an old ReplicaSet may still run."""
         old = {uid_of(one) for one in rollout.old}
         return any(
-            (pod.get("status") or {}).get("phase") not in ("Succeeded", "Failed")
+            not is_terminal(pod)
             for pod in self._pods.objects.values()
             if (controller_of(pod) or {}).get("uid") in old
         )

@@ -33,6 +33,7 @@ from gpuyard.kube.objects import (
     uid_of,
     with_kind,
 )
+from gpuyard.kube.pods import is_terminal
 
 _WORKERS = 8
 #: Pods that are made or deleted before the ReplicaSet is looked at again.
@@ -211,10 +212,9 @@ class ReplicaSetController:
 
 def _may_adopt(owner: Manifest, pod: Manifest) -> bool:
     """Whether it is one of its own that nobody controls, neither ended nor about to go."""
-    phase = (pod.get("status") or {}).get("phase")
     return (
         key_of(pod).namespace == key_of(owner).namespace
-        and phase not in ("Succeeded", "Failed")
+        and not is_terminal(pod)
         and not pod["metadata"].get("deletionTimestamp")
         and selects(owner, pod)
     )
