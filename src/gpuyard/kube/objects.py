@@ -89,6 +89,14 @@ class Resource:
         return "/" + "/".join(parts)
 
 
+def controller_uid(manifest: Mapping[str, Any] | None, resource: Resource) -> str:
+    """The uid of the object of this kind that controls it, empty when none does."""
+    owner = controller_of(manifest) if manifest is not None else None
+    if owner is None or (owner["apiVersion"], owner["kind"]) != (resource.api_version, resource.kind):
+        return ""
+    return str(owner["uid"])
+
+
 NODES = Resource("", "v1", "Node", "nodes", namespaced=False)
 PODS = Resource("", "v1", "Pod", "pods")
 NAMESPACES = Resource("", "v1", "Namespace", "namespaces", namespaced=False)

@@ -21,7 +21,16 @@ from gpuyard.controllers.job.pods import pod_of
 from gpuyard.controllers.job.status import Account, account, judge, news
 from gpuyard.controllers.job.view import IndexFailures, JobView, PodView, view_job, view_pod
 from gpuyard.kube.ages import seconds_since_boot
-from gpuyard.kube.objects import JOBS, Manifest, ObjectKey, controller_of, key_of, uid_of, with_kind
+from gpuyard.kube.objects import (
+    JOBS,
+    Manifest,
+    ObjectKey,
+    controller_of,
+    controller_uid,
+    key_of,
+    uid_of,
+    with_kind,
+)
 
 _WORKERS = 8
 _ORPHAN_RECHECK_S = 1.0
@@ -88,7 +97,7 @@ class JobController:
                 self._orphans.add(key)
 
     def _on_pod(self, old: Manifest | None, new: Manifest | None) -> None:
-        before, after = _owner_uid(old), _owner_uid(new)
+        before, after = controller_uid(old, JOBS), controller_uid(new, JOBS)
         if old is not None and before and before != after:
             self._book(before).gone(old)
             self._wake(old, before)
@@ -197,11 +206,3 @@ class JobController:
                     return _ORPHAN_RECHECK_S
         await self._control.release(Bookkeeping(self._clock, self._seconds), [view_pod(manifest)])
         return None
-
-
-def _owner_uid(pod: Manifest | None) -> str:
-    """The uid of the Job that controls the pod, empty when none does."""
-    owner = controller_of(pod) if pod is not None else None
-    if owner is None or (owner["apiVersion"], owner["kind"]) != (JOBS.api_version, JOBS.kind):
-        return ""
-    return str(owner["uid"])

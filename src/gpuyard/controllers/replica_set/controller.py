@@ -28,6 +28,7 @@ from gpuyard.kube.objects import (
     Manifest,
     ObjectKey,
     controller_of,
+    controller_uid,
     key_of,
     labels_of,
     uid_of,
@@ -97,7 +98,7 @@ class ReplicaSetController:
             del self._books[uid_of(old)]
 
     def _on_pod(self, old: Manifest | None, new: Manifest | None) -> None:
-        before, after = _owner_uid(old), _owner_uid(new)
+        before, after = controller_uid(old, REPLICA_SETS), controller_uid(new, REPLICA_SETS)
         if old is not None:
             self._orphans.discard(key_of(old))
             if before and before != after:
@@ -218,11 +219,3 @@ def _may_adopt(owner: Manifest, pod: Manifest) -> bool:
         and not pod["metadata"].get("deletionTimestamp")
         and selects(owner, pod)
     )
-
-
-def _owner_uid(pod: Manifest | None) -> str:
-    """The uid of the ReplicaSet that controls the pod, empty when none does."""
-    owner = controller_of(pod) if pod is not None else None
-    if owner is None or (owner["apiVersion"], owner["kind"]) != (REPLICA_SETS.api_version, REPLICA_SETS.kind):
-        return ""
-    return str(owner["uid"])
