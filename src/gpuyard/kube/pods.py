@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+import json
 import re
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
+
+from gpuyard.kube.objects import annotations_of
+from gpuyard.kube.wellknown import ANNOTATION_PORTS
 
 _RPC = re.compile(r"rpc error: code = \w+ desc = ")
 _LONGEST_WARNING = 300
@@ -26,6 +30,16 @@ PULL_REASONS = frozenset(
 def is_terminal(pod: Mapping[str, Any]) -> bool:
     """Whether its containers have ended for good: its phase is Succeeded or Failed."""
     return (pod.get("status") or {}).get("phase") in ("Succeeded", "Failed")
+
+
+def listening_port(pod: Mapping[str, Any], container_port: int) -> int:
+    """Where its program listens that was told to listen on this port: pods of a yard share the ports of its
+    machine, so that another one may stand in for it."""
+    try:
+        port = json.loads(annotations_of(pod).get(ANNOTATION_PORTS, "{}")).get(str(container_port))
+    except (ValueError, AttributeError):  # Anybody who may change the pod can write there.
+        return container_port
+    return port if type(port) is int and 0 < port < 65536 else container_port
 
 
 def container_statuses(pod: Mapping[str, Any], *, init: bool = False) -> Iterator[Mapping[str, Any]]:

@@ -85,6 +85,9 @@ ANNOTATION_OOM_KILLS_BY_START = "gpuyard.io/oom-kills-by-start"
 ANNOTATION_GPU_USE = "gpuyard.io/gpu-use"
 #: On the pod of a run that serves a terminal: another word again and again, as long as somebody has it.
 ANNOTATION_TERMINAL = "gpuyard.io/terminal"
+#: On a pod of a yard whose program takes PORT from its environment: which free port of the machine stands in
+#: for each containerPort, as JSON, `{"8000": 41234}`. See `pods.listening_port`.
+ANNOTATION_PORTS = "gpuyard.io/ports"
 #: On nodes of a yard: "cpu,memory" where cgroups enforce limits, else "none".
 ANNOTATION_ENFORCED = "gpuyard.io/enforced"
 #: On nodes whose agent finds no GPUs: why, with the remedy.

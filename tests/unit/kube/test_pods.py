@@ -4,7 +4,8 @@ from typing import Any
 
 import pytest
 
-from gpuyard.kube.pods import container_statuses, is_terminal, why_not_running
+from gpuyard.kube.pods import container_statuses, is_terminal, listening_port, why_not_running
+from gpuyard.kube.wellknown import ANNOTATION_PORTS
 
 
 @pytest.mark.parametrize(
@@ -33,3 +34,22 @@ def test_what_has_begun_and_is_not_ready(started: bool, why: str) -> None:
     pod = {"metadata": {"uid": "u"}, "status": {"phase": "Running", "containerStatuses": statuses}}
     event = {"type": "Warning", "involvedObject": {"uid": "u"}, "message": "Startup probe failed"}
     assert why_not_running(pod, [event]) == why
+
+
+@pytest.mark.parametrize(
+    ("written", "port"),
+    [
+        ('{"8000": 41234}', 41234),
+        ('{"9000": 41234}', 8000),
+        ("", 8000),
+        ("{", 8000),
+        ("[1]", 8000),
+        ("null", 8000),
+        ('{"8000": "41234"}', 8000),
+        ('{"8000": true}', 8000),
+        ('{"8000": 0}', 8000),
+        ('{"8000": 70000}', 8000),
+    ],
+)
+def test_a_free_port_stands_in_for_a_container_s(written: str, port: int) -> None:
+    assert listening_port({"metadata": {"annotations": {ANNOTATION_PORTS: written}}}, 8000) == port
