@@ -110,6 +110,18 @@ POWER_OFF = "off"
 #: On nodes of a yard: "podman 4.3.1", or "none: " and why images can't run there.
 ANNOTATION_CONTAINERS = "gpuyard.io/containers"
 
+#: What a HorizontalPodAutoscaler of a yard may scale by, as metrics of type Pods. The first three measure
+#: what a replica has to do on average (the last of them in percent). The fourth is how many seconds 99 of 100
+#: requests may take at most: there are as many replicas then as that needs.
+METRIC_IN_FLIGHT = "gpuyard_service_requests_in_flight"
+METRIC_REQUESTS_PER_SECOND = "gpuyard_service_requests_per_second"
+METRIC_GPU_UTILIZATION = "gpuyard_gpu_utilization"
+METRIC_P99 = "gpuyard_service_p99_seconds"
+#: On such an autoscaler with `minReplicas: 0`: how long without a request until there are none, `15m`.
+ANNOTATION_SCALE_TO_ZERO = "gpuyard.io/scale-to-zero"
+#: On an autoscaler of a yard: why there are as many replicas as there are, see `autoscaling.reason`.
+ANNOTATION_SCALING = "gpuyard.io/scaling"
+
 #: The StorageClass of a yard, and who makes its volumes: folders of the yard's own.
 STORAGE_CLASS_FOLDER = "gpuyard-folder"
 PROVISIONER_FOLDER = "gpuyard.io/folder"

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from gpuyard import errors
 from gpuyard.kube.conditions import condition_is_true
 from gpuyard.kube.objects import Manifest
-from gpuyard.runs.nodes.metrics_text import MetricSample, parse_metrics
+from gpuyard.metrics_text import MetricSample, parse_metrics
 from gpuyard.runs.target import Target
 
 AGENT_PORT = 9400

@@ -12,8 +12,8 @@ from datetime import UTC, datetime
 from gpuyard.gpus.faults import GpuFault
 from gpuyard.gpus.occupants import Occupant
 from gpuyard.kube.timestamps import format_time
+from gpuyard.metrics_text import MetricSample
 from gpuyard.runs.nodes.gpu_node import GpuLink, GpuLoad, GpuPart, GpuUser, NodeGpu
-from gpuyard.runs.nodes.metrics_text import MetricSample
 
 #: Which run a pod belongs to, by its namespace and name.
 RunsOfPods = Mapping[tuple[str, str], str]

@@ -7,10 +7,10 @@ import pytest
 
 from gpuyard import errors
 from gpuyard.kube.objects import NAMESPACES, NODES, PODS, Manifest
+from gpuyard.metrics_text import parse_metrics
 from gpuyard.runs.nodes import agent_metrics
 from gpuyard.runs.nodes.agent_metrics import AgentMetrics, NodeMetrics
 from gpuyard.runs.nodes.fleet import Fleet, follow_fleet, read_fleet
-from gpuyard.runs.nodes.metrics_text import parse_metrics
 from gpuyard.runs.run import make_run
 from gpuyard.runs.target import Target
 from gpuyard.tenancy.names import AGENT_LABELS, LABELS

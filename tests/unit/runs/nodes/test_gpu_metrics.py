@@ -1,7 +1,7 @@
 from gpuyard.gpus.faults import GpuFault
+from gpuyard.metrics_text import parse_metrics
 from gpuyard.runs.nodes.gpu_metrics import gpus_of
 from gpuyard.runs.nodes.gpu_node import GpuLink, GpuLoad, GpuUser
-from gpuyard.runs.nodes.metrics_text import parse_metrics
 
 from .layouts import METRICS
 

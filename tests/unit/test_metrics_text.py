@@ -1,7 +1,7 @@
 import pytest
 
 from gpuyard.agent.metrics.text import label_text
-from gpuyard.runs.nodes.metrics_text import MetricSample, parse_metrics
+from gpuyard.metrics_text import MetricSample, parse_metrics
 
 
 def test_names_labels_and_values() -> None:

@@ -1,4 +1,7 @@
-"""Prometheus' text format as the agents write it (pure). Source: its documentation, "Exposition formats"."""
+"""Prometheus' text format as agents and proxies write it (pure).
+
+Source: its documentation, "Exposition formats".
+"""
 
 from __future__ import annotations
 
@@ -13,7 +16,7 @@ _ESCAPED = re.compile(r"\\(.)")
 _UNESCAPED = {"n": "\n", "\\": "\\", '"': '"'}
 
 
-#: More than the agent of any node has; what comes after isn't read.
+#: More than the agent of any node or the proxy of any service has; what comes after isn't read.
 _MAX_SAMPLES = 100_000
 
 
@@ -29,7 +32,7 @@ class MetricSample:
 def parse_metrics(text: str) -> list[MetricSample]:
     """All samples in the order in which they stand there.
 
-    Lines that are none are left out: what is no answer of an agent has no samples. So are values that are no
+    Lines that are none are left out: what is no answer of either has no samples. So are values that are no
     number of anything (`NaN`, `+Inf`).
     """
     samples: list[MetricSample] = []
