@@ -23,6 +23,7 @@ from gpuyard.local.objects.kinds.served import yard_kinds
 from gpuyard.workloads.run_state import Reason, State, run_state
 from gpuyard.workloads.spec.model import RESOURCES, SPEC
 from gpuyard.workloads.spec.run_spec import load_spec
+from gpuyard.workloads.spec.service.reading import KEYS, TARGET_KEYS
 
 ROOT = Path(__file__).resolve().parents[2]
 REFERENCE = ROOT / "docs/reference"
@@ -74,6 +75,15 @@ def test_every_key_of_a_spec_is_documented() -> None:
     documented = set(re.findall(r"^\| \[`([a-z_.]+)`\]", section(text, "## Keys"), re.MULTILINE))
     assert documented == keys
     assert all(f"`{name}`" in text for name in ALLOCATED_ENV)
+
+
+def test_every_key_of_a_service_is_documented() -> None:
+    documented = re.findall(r"^\| `([a-z0-9_.]+)` \|", section(read("spec.md"), "## service"), re.MULTILINE)
+    assert documented == [
+        *(key for key in KEYS[: KEYS.index("target")]),
+        *(f"target.{key}" for key in TARGET_KEYS),
+        *(key for key in KEYS[KEYS.index("target") + 1 :]),
+    ]
 
 
 def test_every_state_and_reason_is_documented() -> None:

@@ -28,7 +28,7 @@ from gpuyard.runs.interactive.live_pod import LivePod, live_pod
 from gpuyard.runs.notices import Notice, NoticeKind, Notify
 from gpuyard.runs.run import find_run, list_runs
 from gpuyard.runs.stopping import remove_run, stop_run
-from gpuyard.runs.submitting.resolve import check_for_cluster, resolve
+from gpuyard.runs.submitting.resolve import check_ends, check_for_cluster, resolve
 from gpuyard.runs.submitting.spec_file import read_spec_file, unexpanded
 from gpuyard.runs.submitting.submit import submit
 from gpuyard.runs.target import Target, goes_to_yard, open_target
@@ -132,6 +132,7 @@ class AsyncYard:
             spec = load_spec(read_spec_file(path) if path else None, source, flags, os.environ)
         except errors.SpecError as error:
             raise name_arguments(error) from None
+        check_ends(spec)
         if spec.build is not None:
             raise errors.UsageError(
                 "an image that has to be built first isn't built from Python",

@@ -234,11 +234,12 @@ def command(
     command. The yard is started when it isn't there.
     """
     from gpuyard.cli.call import call
-    from gpuyard.runs.submitting.resolve import check_for_cluster, resolve
+    from gpuyard.runs.submitting.resolve import check_ends, check_for_cluster, resolve
     from gpuyard.runs.target import check_namespace, goes_to_yard, namespace_of
 
     check_namespace(namespace)
     spec = _load(command_line, file, env_file)
+    check_ends(spec)
     base = file.parent if file else Path()
     to_yard = goes_to_yard(context)
     if not to_yard and not dry_run:

@@ -68,6 +68,15 @@ def resolve(spec: RunSpec, base: Path, environ: Mapping[str, str], *, namespace:
     )
 
 
+def check_ends(spec: RunSpec) -> None:
+    """Raises UsageError for a service, which is no run."""
+    if spec.service is not None:
+        raise errors.UsageError(
+            "this is a service: the spec has `service`",
+            remedy=advice("`gpuyard serve` starts it; or leave `service` out for a run, which ends"),
+        )
+
+
 def check_for_cluster(spec: RunSpec) -> None:
     """Raises UsageError for what no cluster has."""
     image = _image_name(spec)

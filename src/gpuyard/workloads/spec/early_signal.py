@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from datetime import timedelta
 from signal import Signals
 
+from gpuyard.advice import advice
+from gpuyard.workloads.spec.text_tree import Node, Path
 from gpuyard.workloads.spec.time_spans import parse_span
 
 #: SLURM's, where no time is written (https://slurm.schedmd.com/sbatch.html#OPT_signal).
@@ -45,3 +48,20 @@ def parse_early_signal(written: str) -> EarlySignal:
             f"{written!r} comes with the timeout, and not before it; write for example {word}@120"
         )
     return EarlySignal(name, before)
+
+
+def across_signal(root: Mapping[str, Node]) -> Iterator[tuple[Path, str]]:
+    """What is wrong with a signal that is right for itself: place and message."""
+    timeout = root.get("timeout")
+    if timeout is None:
+        yield (
+            ("signal",),
+            advice("is sent before the timeout, and there is none; add `timeout` (--timeout)"),
+        )
+        return
+    try:
+        early = parse_early_signal(str(root["signal"])).before >= parse_span(str(timeout))
+    except ValueError:
+        return
+    if early:
+        yield ("signal",), f"would be sent before the run begins, whose timeout is {timeout}"

@@ -40,7 +40,9 @@ _ALSO_KNOWN_AS = {
     "environment": "env", "accelerators": "resources.gpus", "gpu": "resources.gpus",
     "nvidia.com/gpu": "resources.gpus", "amd.com/gpu": "resources.gpus",
     "cpu": "resources.cpus", "mem": "resources.memory",
-    "num_nodes": "nodes", "num-nodes": "nodes", "replicas": "nodes", "parallelism": "nodes",
+    "num_nodes": "nodes", "num-nodes": "nodes", "parallelism": "nodes",
+    "replicas": "service.replicas", "port": "service.port", "ports": "service.port",
+    "readinessProbe": "service.readiness", "livenessProbe": "service.liveness",
     "backoffLimit": "retries", "terminationGracePeriodSeconds": "grace", "grace_period": "grace",
     "activeDeadlineSeconds": "timeout", "priorityClassName": "priority",
     "mounts": "volumes", "volumeMounts": "volumes", "file_mounts": "volumes",
@@ -306,6 +308,13 @@ def _read_sweep(node: Node, path: Path, findings: Findings) -> Any:
     return entries(sweep_name, value(parse_values))(node, path, findings)
 
 
+def _read_service(node: Node, path: Path, findings: Findings) -> Any:
+    """What makes it a service."""
+    from gpuyard.workloads.spec.service.reading import read_service  # Few specs are of services.
+
+    return read_service(node, path, findings)
+
+
 #: A spec file.
 SPEC = Fields(
     {
@@ -334,6 +343,7 @@ SPEC = Fields(
         "node_selector": entries(_label_key, text(_label_value)),
         "tolerations": items(TOLERATION),
         "affinity": AFFINITY,
+        "service": _read_service,
     },
     required={"run": "there is nothing to run; write a command such as `python train.py`"},
 )

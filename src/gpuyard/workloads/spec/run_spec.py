@@ -34,6 +34,7 @@ if TYPE_CHECKING:
     from decimal import Decimal
 
     from gpuyard.workloads.spec.early_signal import EarlySignal
+    from gpuyard.workloads.spec.service.values import ServiceSpec
     from gpuyard.workloads.sweeps.values import Sweep
 
 _NO_TEXT = "the value isn't text in UTF-8"
@@ -106,6 +107,7 @@ class RunSpec:
         build: the image to build first; a relative workdir is then the folder whose files go in.
         priority: name of a PriorityClass.
         tolerations, affinity: as Kubernetes writes them.
+        service: what makes it a service; None for a run, which ends.
     """
 
     run: CommandLine
@@ -140,6 +142,7 @@ class RunSpec:
     node_selector: Mapping[str, str] = field(default_factory=dict)
     tolerations: Sequence[Mapping[str, Any]] = ()
     affinity: Mapping[str, Any] | None = None
+    service: ServiceSpec | None = None
 
 
 def load_spec(
@@ -199,7 +202,7 @@ def _read(text: str | bytes | None, source: str) -> Tree:
 def _drop_null(root: dict[str, Node]) -> None:
     """`null` means absent, as in YAML, everywhere but in the environment, where it is text."""
     for key, value in root.items():
-        if key in ("resources", "image") and isinstance(value, dict):
+        if key in ("resources", "image", "service", "target") and isinstance(value, dict):
             _drop_null(value)
         elif value == "null":
             root[key] = None
@@ -303,31 +306,21 @@ def _across(root: Mapping[str, Node], flags: Mapping[Path, str]) -> Iterator[tup
     gpus = resources.get("gpus") if isinstance(resources := root.get("resources"), dict) else None
     if root.get("idle") is not None and gpus in (None, "0"):
         yield ("idle",), advice("no GPU of it can be idle; leave it out, or ask for GPUs (--gpus)")
-    if problem := _signal_problem(root):
-        yield ("signal",), problem
+    if isinstance(root.get("signal"), str):
+        from gpuyard.workloads.spec.early_signal import across_signal  # Few specs have any.
+
+        yield from across_signal(root)
     yield from across_volumes(root)
     yield from _sweep_problems(root)
+    if root.get("service") is not None:
+        from gpuyard.workloads.spec.service.conflicts import across_service  # Few specs are of services.
+
+        yield from across_service(root)
     if isinstance(resources, dict):
         shm, memory = _bytes(resources.get("shm")), _bytes(resources.get("memory"))
         if shm is not None and memory is not None and shm > memory:
             words = f"{resources['shm']} is more than memory ({resources['memory']}), which it counts against"
             yield ("resources", "shm"), words
-
-
-def _signal_problem(root: Mapping[str, Node]) -> str:
-    signal, timeout = root.get("signal"), root.get("timeout")
-    if not isinstance(signal, str):
-        return ""
-    if timeout is None:
-        return advice("is sent before the timeout, and there is none; add `timeout` (--timeout)")
-    from gpuyard.workloads.spec.early_signal import parse_early_signal
-    from gpuyard.workloads.spec.time_spans import parse_span
-
-    try:
-        early = parse_early_signal(signal).before >= parse_span(str(timeout))
-    except ValueError:
-        return ""
-    return f"would be sent before the run begins, whose timeout is {timeout}" if early else ""
 
 
 def _sweep_problems(root: Mapping[str, Node]) -> Iterator[tuple[Path, str]]:

@@ -21,7 +21,7 @@ def parse(*arguments: str) -> list[Flag]:
 
 
 def test_every_key_has_its_option() -> None:
-    keys = set(SPEC.keys) - {"run", "resources"}
+    keys = set(SPEC.keys) - {"run", "resources", "service"}
     keys |= {f"resources.{name}" for name in RESOURCES.keys}
     assert keys == {option.key for option in command.params if isinstance(option, SpecOption)}
 

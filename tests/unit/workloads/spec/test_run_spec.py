@@ -258,7 +258,7 @@ ONE_PROBLEM = {
     "run: x\nenvironment: {}": ("environment", 2, "did you mean 'env'?"),
     "run: x\nresources:\n  env: {}": ("resources.env", 3, "belongs at the top level"),
     "run: x\nresources:\n  flops: 1": ("resources.flops", 3, "the keys here are gpus, cpus, memory, shm"),
-    "run: x\nservice: {}": ("service", 2, "the keys here are name, resources"),
+    "run: x\nlicense: {}": ("license", 2, "the keys here are name, resources"),
     "run: x\ntolerations:\n- oprator: Exists": ("tolerations[0].oprator", 3, "did you mean 'operator'?"),
     "run: x\naffinity:\n  nodeAffinty: {}": ("affinity.nodeAffinty", 3, "did you mean 'nodeAffinity'?"),
     "run: x\ntolerations:\n- {key: a, operator: Exists, value: b}": ("tolerations[0]", 3, "drop the value"),
