@@ -156,6 +156,8 @@ ENV_TERMINAL = "GPUYARD_TERMINAL"
 ENV_POD_INFO = "GPUYARD_POD_INFO"
 #: In the environment of the pods of a sweep, for the launcher: the values of all of its tasks.
 ENV_SWEEP = "GPUYARD_SWEEP"
+#: In the environment of a service's replicas: where to listen.
+ENV_PORT = "PORT"
 #: A user sets it to "1" for a run that may go on without the GPUs it asked for.
 ENV_ALLOW_CPU = "GPUYARD_ALLOW_CPU"
 #: A user sets it to "1" for a run that reads CUDA_VISIBLE_DEVICES as numbers.

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
+from enum import StrEnum
 from pathlib import PurePosixPath
 from typing import Any
 
@@ -74,6 +75,38 @@ class Script:
         return PurePosixPath(self.path).name
 
 
+class Scaler(StrEnum):
+    """Who gives a service as many replicas as its load needs."""
+
+    #: The yard's autoscaler, by what its proxy and its GPUs say.
+    YARD = "yard"
+    #: A cluster's HorizontalPodAutoscaler, by what a metrics adapter serves for pods.
+    ADAPTER = "adapter"
+    #: KEDA, by what Prometheus answers.
+    KEDA = "KEDA"
+
+
+@dataclass(frozen=True)
+class ResolvedService:
+    """The part of a `ResolvedRun` that only services have.
+
+    Attributes:
+        leave_s: how long a replica goes on as ever after it was told to end, so that nobody sends it requests
+            any more once it is told for real; 0 where the cluster knows no such thing.
+        max_surge, max_unavailable: of an update, as Kubernetes writes them.
+        scaler: of a service whose load decides; None for a fixed number.
+        metric: the name that an adapter serves for pods, where it isn't the yard's.
+        prometheus: the address that KEDA asks.
+    """
+
+    leave_s: int
+    max_surge: int | str = 1
+    max_unavailable: int | str = 0
+    scaler: Scaler | None = None
+    metric: str = ""
+    prometheus: str = ""
+
+
 @dataclass(frozen=True)
 class ResolvedRun:
     """A run with all that was decided for it.
@@ -90,6 +123,7 @@ class ResolvedRun:
         excluded_nodes: a node selector requirement that keeps the run off nodes where it wouldn't run.
         is_queued: a queue lets it run, and may take its place away again: it suspends the Job.
         has_pod_group: the cluster's scheduler starts its pods together or not at all.
+        service: what was decided for a service where it goes; None for a run, and before that.
         submitted_at: in UTC; None as long as nothing is sent.
     """
 
@@ -104,6 +138,7 @@ class ResolvedRun:
     excluded_nodes: Mapping[str, Any] | None = None
     is_queued: bool = False
     has_pod_group: bool = False
+    service: ResolvedService | None = None
     submitted_at: datetime | None = None
 
     def __post_init__(self) -> None:

@@ -31,8 +31,11 @@ def claims(run: ResolvedRun) -> list[Manifest]:
 
 
 def _mode(spec: RunSpec, claim: str) -> str:
-    """Few storage systems let several nodes write, so that is asked for only where they do."""
-    if not is_gang(spec):
+    """Few storage systems let several nodes write, so that is asked for only where they do.
+
+    So may those of a service with one replica: while it is updated it has two.
+    """
+    if not is_gang(spec) and spec.service is None:
         return READ_WRITE_ONCE
     is_written = any(not volume.read_only for volume in spec.volumes if volume.claim == claim)
     return READ_WRITE_MANY if is_written else READ_ONLY_MANY
