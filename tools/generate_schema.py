@@ -24,7 +24,8 @@ ROOTS = (
     "core.v1.Binding", "core.v1.ConfigMap", "core.v1.Event", "core.v1.Namespace", "core.v1.Node",
     "core.v1.PersistentVolume", "core.v1.PersistentVolumeClaim", "core.v1.Pod", "core.v1.Secret",
     "core.v1.Service", "core.v1.ServiceAccount", "storage.v1.StorageClass", "batch.v1.Job",
-    "coordination.v1.Lease", "policy.v1.Eviction", "scheduling.v1.PriorityClass", "meta.v1.DeleteOptions",
+    "coordination.v1.Lease", "discovery.v1.EndpointSlice", "policy.v1.Eviction",
+    "policy.v1.PodDisruptionBudget", "scheduling.v1.PriorityClass", "meta.v1.DeleteOptions",
     "meta.v1.ListMeta", "meta.v1.Status", "authorization.v1.SelfSubjectAccessReview",
     "authorization.v1.SelfSubjectRulesReview", "authentication.v1.SelfSubjectReview",
 )  # fmt: skip
@@ -47,6 +48,7 @@ FIELD_TYPES = {
     "PersistentVolumeSpec.capacity": "{q", "VolumeResourceRequirements.limits": "{q",
     "VolumeResourceRequirements.requests": "{q", "NodeStatus.allocatable": "{q", "NodeStatus.capacity": "{q",
     "ContainerStatus.allocatedResources": "{q", "PodStatus.allocatedResources": "{q",
+    "PodDisruptionBudgetStatus.disruptedPods": "{t",
 }  # fmt: skip
 
 #: `patchMergeKey` and `patchStrategy` of k8s.io/api and apimachinery, for the types here; a list of
@@ -79,6 +81,7 @@ PATCH = {
     "apps.v1.DeploymentSpec": {"strategy": ",retainKeys"},
     "apps.v1.DeploymentStatus": {"conditions": "type"},
     "apps.v1.ReplicaSetStatus": {"conditions": "type"},
+    "policy.v1.PodDisruptionBudgetStatus": {"conditions": "type"},
 }  # fmt: skip
 
 

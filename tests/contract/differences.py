@@ -20,7 +20,6 @@ UNSERVED: dict[str, str] = {
     "patches.apply_creates": "415; server-side apply needs managed fields",
     "pods.account_token": _NO_ACCOUNTS,
     "selectors.version_exact": "410, which sends clients to a new list: only the present can be listed",
-    "services.with_an_address": "a yard has no virtual addresses",
     "verbs.body_in_yaml": "415; clients send JSON",
     "verbs.create_records_managed_fields": "nothing of the yard reads them",
     "verbs.update_creates_lease": "404; a PUT changes what is there",

@@ -429,8 +429,40 @@ def test_create_job_and_its_refusal_by_the_yard(yard: Yard, namespace: str) -> N
     assert "already exists" in yard.kubectl(*command, fails=True)
 
 
-KINDS = "this gpuyard yard serves configmaps, deployments, events, jobs,"
-HEADLESS = "this yard serves headless Services"
+def test_services(yard: Yard, namespace: str) -> None:
+    create(yard, namespace, pod())
+    exposed = yard.kubectl("-n", namespace, "expose", "pod", "trainer", "--port=80", "--target-port=8000")
+    assert exposed == "service/trainer exposed\n"
+    yard.kubectl("-n", namespace, "create", "service", "clusterip", "names", "--clusterip=None")
+    [head, headless, row] = rows(yard.kubectl("-n", namespace, "get", "svc", "-o", "wide"))
+    assert head == ["NAME", "TYPE", "CLUSTER-IP", "EXTERNAL-IP", "PORT(S)", "AGE", "SELECTOR"]
+    assert headless[:5] == ["names", "ClusterIP", "None", "<none>", "<none>"]
+    assert row[:2] + row[3:5] == ["trainer", "ClusterIP", "<none>", "80/TCP"]
+    assert row[2].startswith("127.96.")
+    said = yard.kubectl("-n", namespace, "describe", "service", "trainer")
+    assert f"IP:                       {row[2]}" in said
+    assert "TargetPort:               8000/TCP" in said
+    yard.kubectl("-n", namespace, "set", "selector", "service/trainer", "app=other")
+    assert rows(yard.kubectl("-n", namespace, "get", "svc", "trainer"))[1][2] == row[2]
+
+
+def test_endpoint_slices(yard: Yard, namespace: str) -> None:
+    create(yard, namespace, {
+        "apiVersion": "discovery.k8s.io/v1", "kind": "EndpointSlice",
+        "metadata": {"name": "web-1", "labels": {"kubernetes.io/service-name": "web"}},
+        "addressType": "IPv4", "ports": [{"name": "http", "port": 8000}],
+        "endpoints": [{"addresses": ["127.0.0.1"], "conditions": {"ready": True}}],
+    })  # fmt: skip
+    yard.kubectl("-n", namespace, "create", "service", "clusterip", "web", "--tcp=80:http")
+    [head, row] = rows(yard.kubectl("-n", namespace, "get", "endpointslices"))
+    assert head == ["NAME", "ADDRESSTYPE", "PORTS", "ENDPOINTS", "AGE"]
+    assert row[:4] == ["web-1", "IPv4", "8000", "127.0.0.1"]
+    assert "127.0.0.1" in yard.kubectl("-n", namespace, "describe", "endpointslice", "web-1")
+    assert "Endpoints:" in yard.kubectl("-n", namespace, "describe", "service", "web")
+
+
+KINDS = "this gpuyard yard serves configmaps, deployments, endpointslices, events, jobs,"
+CLUSTER_IP = "this yard serves Services of type ClusterIP"
 NO_TYPE = "the server doesn't have a resource type"
 IMMUTABLE = "field is immutable"
 FIXED = "pod updates may not change fields other than"
@@ -438,7 +470,9 @@ FIXED = "pod updates may not change fields other than"
 #: What kubectl can be asked to do and a yard doesn't do, and what it says then. PATH is a file with a
 #: ConfigMap.
 REFUSED = {
-    "create service clusterip s --tcp=80": HEADLESS,
+    "create service nodeport s --tcp=80": CLUSTER_IP,
+    "create service loadbalancer s --tcp=80": CLUSTER_IP,
+    "create service externalname s --external-name=example.com": CLUSTER_IP,
     "create ingress i --rule=a/b=c:80": KINDS,
     "create role r --verb=get --resource=pods": KINDS,
     "create rolebinding r --role=x --user=u": KINDS,
@@ -450,7 +484,7 @@ REFUSED = {
     "create job j --from=cronjob/x": NO_TYPE,
     "create token default": "this gpuyard yard serves no token of serviceaccounts",
     "run -it r --image=i --restart=Never -- sh": "gives terminals to processes of the host only",
-    "expose pod trainer --port=80": HEADLESS,
+    "expose pod trainer --port=80 --type=NodePort": CLUSTER_IP,
     "autoscale job sweep --max=2": "could not find scale subresource",
     "scale job/sweep --replicas=2": "this gpuyard yard serves no scale of jobs",
     "scale statefulset/d --replicas=2": NO_TYPE,

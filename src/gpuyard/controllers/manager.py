@@ -11,6 +11,7 @@ from gpuyard.client.api import KubeApi
 from gpuyard.client.informer import Informer
 from gpuyard.client.supervision import Supervisor
 from gpuyard.controllers.deployment.controller import DeploymentController
+from gpuyard.controllers.endpoint_slice.controller import EndpointSliceController
 from gpuyard.controllers.event_expiry import EventExpiry
 from gpuyard.controllers.garbage import GarbageCollector
 from gpuyard.controllers.job.controller import JobController
@@ -22,6 +23,7 @@ from gpuyard.controllers.watched_time import WatchedTime
 from gpuyard.kube.ages import seconds_since_boot
 from gpuyard.kube.objects import (
     DEPLOYMENTS,
+    ENDPOINT_SLICES,
     JOBS,
     LEASES,
     NAMESPACES,
@@ -29,11 +31,15 @@ from gpuyard.kube.objects import (
     PODS,
     REPLICA_SETS,
     SERVICE_ACCOUNTS,
+    SERVICES,
     Resource,
 )
 
 #: Kinds whose informers `ControllerManager` needs.
-FOLLOWED = (DEPLOYMENTS, JOBS, LEASES, NAMESPACES, NODES, PODS, REPLICA_SETS, SERVICE_ACCOUNTS)
+FOLLOWED = (
+    DEPLOYMENTS, ENDPOINT_SLICES, JOBS, LEASES, NAMESPACES, NODES, PODS, REPLICA_SETS, SERVICE_ACCOUNTS,
+    SERVICES,
+)  # fmt: skip
 
 
 class _Controller(Protocol):
@@ -83,6 +89,9 @@ class ControllerManager:
             "jobs": jobs,
             "replica-sets": replica_sets,
             "deployments": deployments,
+            "endpoint-slices": EndpointSliceController(
+                api, informers[SERVICES], pods, informers[ENDPOINT_SLICES]
+            ),
             "garbage": GarbageCollector(api, informers, supervisor),
             "namespaces": NamespaceController(
                 api, clock, informers[NAMESPACES], informers[SERVICE_ACCOUNTS], resources

@@ -179,6 +179,11 @@ ANNOTATION_COMPLETION_INDEX = "batch.kubernetes.io/job-completion-index"
 ANNOTATION_INDEX_FAILURES = "batch.kubernetes.io/job-index-failure-count"
 ANNOTATION_INDEX_IGNORED = "batch.kubernetes.io/job-index-ignored-failure-count"
 
+#: On an EndpointSlice: the Service that it is of, who keeps it, and whether the Service is headless.
+LABEL_SERVICE_NAME = "kubernetes.io/service-name"
+LABEL_SLICE_MANAGER = "endpointslice.kubernetes.io/managed-by"
+LABEL_HEADLESS = "service.kubernetes.io/headless"
+
 #: On a pod: a number; the cheaper ones of a ReplicaSet are deleted first.
 ANNOTATION_DELETION_COST = "controller.kubernetes.io/pod-deletion-cost"
 #: On the pods and the ReplicaSets of a Deployment: which of its templates they are of.

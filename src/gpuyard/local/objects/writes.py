@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import asyncio
 import random
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
+from functools import partial
 from typing import Any
 from weakref import WeakValueDictionary
 
@@ -19,6 +20,7 @@ from gpuyard.kube.timestamps import format_time
 from gpuyard.local.objects import metadata as meta
 from gpuyard.local.objects.admission import DEFAULT, WriteOptions, admit_change, check_rules, decode
 from gpuyard.local.objects.deletion import DeleteOptions, is_released, mark_deleted
+from gpuyard.local.objects.kinds.fields import invalid_object
 from gpuyard.local.objects.kinds.kind import CreateContext, KindSpec, Subresource
 from gpuyard.local.store import Change, Store, Stored
 
@@ -243,16 +245,30 @@ class Writer:
         metadata = manifest["metadata"]
         key = ObjectKey(metadata.get("namespace", ""), metadata["name"])
         resource = spec.resource.qualified
+        allocate = partial(self._allocate, spec, manifest)
         if options.dry_run:
             if (taken := self._store.get(resource, key)) is not None:
                 raise meta.already_exists(spec, key.name, deleting=_is_deleting(taken))
+            allocate(self._store.list(resource, None)[0])
             return orjson.dumps(manifest)
+        settle = allocate if spec.allocate is not None else None
         try:
-            stored = await self._store.write(Change.create(resource, key, _encoder(manifest)))
+            stored = await self._store.write(Change.create(resource, key, _encoder(manifest), settle))
         except errors.AlreadyExists as error:
             deleting = _is_deleting(self._store.get(resource, key))
             raise meta.already_exists(spec, key.name, deleting=deleting) from error
         return stored.value
+
+    def _allocate(self, spec: KindSpec, manifest: Manifest, others: Sequence[Stored]) -> None:
+        """Gives a new object what no other of its kind has.
+
+        Raises:
+            Invalid: another has what it asks for, or there is nothing left.
+        """
+        if spec.allocate is None:
+            return
+        if found := list(spec.allocate(manifest, (orjson.loads(other.value) for other in others), self._rng)):
+            raise invalid_object(spec, manifest["metadata"]["name"], found)
 
     async def _replace(
         self, spec: KindSpec, stored: Stored, manifest: Manifest, options: WriteOptions

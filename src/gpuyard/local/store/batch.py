@@ -25,11 +25,13 @@ class Batch:
 
         Raises:
             AlreadyExists, NotFound, Conflict: compare-and-swap failed; the batch is as before.
-            Exception: whatever `encode` raises; likewise.
+            Exception: whatever `settle` and `encode` raise; likewise.
         """
         place = (change.resource, change.key)
         previous = self._overlay.get(place) if place in self._overlay else self._objects.get(*place)
         _check(change, previous)
+        if change.settle is not None:
+            change.settle(self._all_of(change.resource))
         revision = self._revision + 1
         value = change.encode(revision)
         stored = Stored(
@@ -55,6 +57,14 @@ class Batch:
             )
         )
         return stored
+
+    def _all_of(self, resource: str) -> list[Stored]:
+        """Its objects, as they are after the changes so far."""
+        current: dict[ObjectKey, Stored | None] = {
+            stored.key: stored for stored in self._objects.list(resource, None)
+        }
+        current |= {key: stored for (other, key), stored in self._overlay.items() if other == resource}
+        return [stored for stored in current.values() if stored is not None]
 
 
 def _check(change: Change, previous: Stored | None) -> None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Literal, NamedTuple
 
@@ -37,12 +37,17 @@ class Event(NamedTuple):
     previous: Stored | None
 
 
+#: Is shown all objects of a resource, before one is added to them.
+Settle = Callable[[Sequence[Stored]], None]
+
+
 @dataclass(frozen=True, slots=True)
 class Change:
     """One write that waits to be committed: make it with `create`, `replace` or `delete`.
 
     `encode` is called on the loop, right before each attempt to commit, and must not block. What it raises
-    goes to the caller of `Store.write`, and nothing is written.
+    goes to the caller of `Store.write`, and nothing is written. The same holds for `settle`, which is called
+    before it with all objects of the resource as they are then: nothing comes between that and the write.
     """
 
     verb: Literal["create", "replace", "delete"]
@@ -50,6 +55,7 @@ class Change:
     key: ObjectKey
     encode: Encode
     expected_revision: int = 0
+    settle: Settle | None = None
 
     @property
     def has_right_to_reserve(self) -> bool:
@@ -58,9 +64,9 @@ class Change:
         return self.verb != "create"
 
     @classmethod
-    def create(cls, resource: str, key: ObjectKey, encode: Encode) -> Change:
+    def create(cls, resource: str, key: ObjectKey, encode: Encode, settle: Settle | None = None) -> Change:
         """Writes an object that must not exist yet."""
-        return cls("create", resource, key, encode)
+        return cls("create", resource, key, encode, settle=settle)
 
     @classmethod
     def replace(cls, resource: str, key: ObjectKey, expected_revision: int, encode: Encode) -> Change:

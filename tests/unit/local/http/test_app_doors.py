@@ -105,6 +105,10 @@ BASE: dict[str, dict[str, Any]] = {
         "spec": {"clusterIP": "None", "selector": {"a": "b"}, "ports": [{"port": 80, "name": "a"}]},
         "status": {"loadBalancer": {}},
     },
+    "EndpointSlice": {
+        "addressType": "IPv4", "ports": [{"name": "a", "port": 80}],
+        "endpoints": [{"addresses": ["127.0.0.1"], "conditions": {"ready": True}, "nodeName": "n"}],
+    },
     "PersistentVolumeClaim": {
         "spec": {
             "accessModes": ["ReadWriteOnce"], "storageClassName": "gpuyard-folder", "volumeName": "v",

@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import asyncio
 import resource
-from collections.abc import Awaitable, Callable, Iterator
+from collections.abc import Awaitable, Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -63,6 +63,26 @@ async def test_a_taken_name(store: Store) -> None:
         await store.write(_create(A, resource="jobs.batch"))
     assert caught.value.details == {"name": "a", "group": "batch", "kind": "jobs"}
     assert store.revision == 1
+
+
+async def test_a_new_object_is_settled_among_all_that_are_there_then(store: Store) -> None:
+    seen: list[list[str]] = []
+
+    def settled(key: ObjectKey, *, fails: bool = False) -> Change:
+        def settle(others: Sequence[Stored]) -> None:
+            seen.append([other.key.name for other in others])
+            if fails:
+                raise errors.Invalid("no place for it")
+
+        return Change.create("pods", key, lambda _: b"made", settle)
+
+    await store.write(_create(A))
+    outcomes = await _together(
+        store, settled(B), settled(C, fails=True), _delete(A, 1), settled(C), _create(A, resource="nodes")
+    )
+    assert isinstance(outcomes[1], errors.Invalid)
+    assert seen == [["a"], ["a", "b"], ["b"]]
+    assert [stored.key.name for stored in store.list("pods", None)[0]] == ["b", "c"]
 
 
 @pytest.mark.parametrize("change", [_replace(A, 1), _delete(A, 1)])

@@ -17,6 +17,9 @@ from gpuyard.local.objects.kinds.kind import FieldError, KindSpec, details_of
 
 _QUALIFIED_NAME = re.compile(r"[A-Za-z0-9]([-A-Za-z0-9_.]*[A-Za-z0-9])?")
 _LABEL_VALUE = re.compile(r"([A-Za-z0-9]([-A-Za-z0-9_.]*[A-Za-z0-9])?)?")
+_PORT_NAME = re.compile(r"[-a-z0-9]+")
+_MAX_PORT = 65_535
+_PORT_RULE = f"must be between 1 and {_MAX_PORT}, inclusive"
 _SHOWN_CHARACTERS = 200
 #: A body of 3 MiB may break a hundred thousand rules.
 _SHOWN_ERRORS = 100
@@ -178,6 +181,25 @@ def check_one_of(path: str, value: str, supported: Sequence[str]) -> list[FieldE
     if not value:
         return [required(path)]
     return [] if value in supported else [unsupported(path, value, supported)]
+
+
+def check_port_number(path: str, number: int) -> list[FieldError]:
+    """A port that there is."""
+    return [] if 1 <= number <= _MAX_PORT else [invalid(path, number, _PORT_RULE)]
+
+
+def check_port(path: str, port: int | str) -> list[FieldError]:
+    """A port by its number, or by the name that a container gives it."""
+    if isinstance(port, int):
+        return check_port_number(path, port)
+    rules = {
+        "must be no more than 15 characters": len(port) <= 15,
+        "must contain only alpha-numeric characters (a-z, 0-9), and hyphens (-)": _PORT_NAME.fullmatch(port),
+        "must contain at least one letter (a-z)": any("a" <= letter <= "z" for letter in port),
+        "must not contain consecutive hyphens": "--" not in port,
+        "must not begin or end with a hyphen": not (port.startswith("-") or port.endswith("-")),
+    }
+    return [invalid(path, port, rule) for rule, holds in rules.items() if not holds]
 
 
 def check_not_negative(path: str, holder: Mapping[str, Any], *names: str) -> list[FieldError]:

@@ -3,11 +3,13 @@
 The order in which the verbs use it is Kubernetes' own:
 
     create: schema.decode → default → metadata (name, uid, creationTimestamp) → prepare_create → validate
+        → allocate
     update: schema.decode → default → prepare_update → validate(new, old)
 """
 
 from __future__ import annotations
 
+import random
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from datetime import datetime
@@ -117,6 +119,8 @@ class KindSpec:
         prepare_create: completes a new object in place after defaults and metadata (uid included);
             raises `errors.ApiError` when admission refuses it.
         prepare_update: keeps in place what an update of the main resource may not change silently.
+        allocate: gives a new object in place what no other of its kind may have, such as an address, or says
+            which rules keep it from that; called with all others, in the moment in which it is written.
         columns: cells of a Table after Kubernetes' own.
         has_generation: `metadata.generation` counts changes of the spec.
         graceful: a delete with a grace period only marks it; the kubelet deletes it for good.
@@ -136,6 +140,7 @@ class KindSpec:
     validate: Callable[[Manifest, Manifest | None], list[FieldError]] = _accept
     prepare_create: Callable[[Manifest, CreateContext], None] = _leave
     prepare_update: Callable[[Manifest, Manifest], None] = _leave
+    allocate: Callable[[Manifest, Iterable[Manifest], random.Random], Iterable[FieldError]] | None = None
     columns: tuple[Column, ...] = ()
     has_generation: bool = False
     graceful: bool = False

@@ -5,6 +5,7 @@ from __future__ import annotations
 from gpuyard.local.objects.kinds.apps.deployment import DEPLOYMENT
 from gpuyard.local.objects.kinds.apps.replica_set import REPLICA_SET
 from gpuyard.local.objects.kinds.config import CONFIG_MAP, SECRET, SERVICE_ACCOUNT
+from gpuyard.local.objects.kinds.endpoint_slice import ENDPOINT_SLICE
 from gpuyard.local.objects.kinds.event import EVENT
 from gpuyard.local.objects.kinds.job import JOB
 from gpuyard.local.objects.kinds.lease import LEASE
@@ -35,6 +36,7 @@ def yard_kinds() -> Kinds:
             REPLICA_SET,
             JOB,
             LEASE,
+            ENDPOINT_SLICE,
             PRIORITY_CLASS,
             STORAGE_CLASS,
         )

@@ -1,64 +1,45 @@
-"""Services: headless ones, which give pods their names. This yard has no virtual addresses.
+"""Services: with an address of this machine, behind which its pods are, or headless.
 
-Sources: kubernetes `pkg/apis/core/v1/defaults.go`, `pkg/apis/core/validation` (ValidateService),
-`pkg/registry/core/service/storage` (the families of addresses).
+Sources: kubernetes `pkg/apis/core/v1/defaults.go`, `pkg/registry/core/service/strategy.go`.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from datetime import datetime
-from typing import Any
 
 from gpuyard.kube.objects import SERVICES, Manifest
 from gpuyard.local.objects.kinds.cells import AGE, NAME, NONE, joined
-from gpuyard.local.objects.kinds.fields import check_one_of, duplicate, forbidden, invalid, required
-from gpuyard.local.objects.kinds.kind import Column, FieldError, KindSpec, status_subresource
+from gpuyard.local.objects.kinds.kind import Column, CreateContext, KindSpec, status_subresource
+from gpuyard.local.objects.kinds.service_addresses import allocate_address, complete_addresses
+from gpuyard.local.objects.kinds.service_rules import validate_service
 
-_HEADLESS = "None"
-_TYPES = ("ClusterIP", "ExternalName", "LoadBalancer", "NodePort")
-_PROTOCOLS = ("SCTP", "TCP", "UDP")
-_MAX_PORT = 65_535
+_AFFINITY_S = 10_800
 
 
 def _default(service: Manifest) -> None:
     spec = service.setdefault("spec", {})
     spec.setdefault("type", "ClusterIP")
-    spec.setdefault("sessionAffinity", "None")
     spec.setdefault("internalTrafficPolicy", "Cluster")
+    affinity = spec.setdefault("sessionAffinity", "None")
+    if affinity == "None":
+        spec.pop("sessionAffinityConfig", None)
+    elif affinity == "ClientIP":
+        client = (spec.get("sessionAffinityConfig") or {}).get("clientIP") or {}
+        seconds = client.get("timeoutSeconds", _AFFINITY_S)
+        spec["sessionAffinityConfig"] = {"clientIP": {"timeoutSeconds": seconds}}
     for port in spec.get("ports") or ():
         port.setdefault("protocol", "TCP")
-        port.setdefault("targetPort", port.get("port", 0))
-    if spec.get("clusterIP") == _HEADLESS:
-        spec.setdefault("clusterIPs", [_HEADLESS])
-        spec.setdefault("ipFamilies", ["IPv4"])
-        spec.setdefault("ipFamilyPolicy", "SingleStack")
+        port["targetPort"] = port.get("targetPort") or port.get("port", 0)
     service.setdefault("status", {}).setdefault("loadBalancer", {})
 
 
-def _validate(service: Manifest, old: Manifest | None) -> list[FieldError]:
-    spec: Mapping[str, Any] = service.get("spec") or {}
-    found = check_one_of("spec.type", spec.get("type", ""), _TYPES)
-    found += check_one_of("spec.sessionAffinity", spec.get("sessionAffinity", ""), ("ClientIP", "None"))
-    names: set[str] = set()
-    ports = spec.get("ports") or ()
-    for index, port in enumerate(ports):
-        path = f"spec.ports[{index}]"
-        number, name = port.get("port", 0), port.get("name", "")
-        if not 1 <= number <= _MAX_PORT:
-            found.append(invalid(f"{path}.port", number, "must be between 1 and 65535, inclusive"))
-        found += check_one_of(f"{path}.protocol", port.get("protocol", ""), _PROTOCOLS)
-        if len(ports) > 1 and not name:
-            found.append(required(f"{path}.name"))
-        if name and name in names:
-            found.append(duplicate(f"{path}.name", name))
-        names.add(name)
-    if old is not None and (old.get("spec") or {}).get("clusterIP") != spec.get("clusterIP"):
-        found.append(invalid("spec.clusterIPs[0]", spec.get("clusterIPs"), "may not change once set"))
-    if not found and (spec.get("type") != "ClusterIP" or spec.get("clusterIP") != _HEADLESS):
-        detail = "this yard serves headless Services (clusterIP: None), by which pods find one another"
-        found.append(forbidden("spec.clusterIP", detail))
-    return found
+def _prepare_create(service: Manifest, _context: CreateContext) -> None:
+    service["status"] = {"loadBalancer": {}}
+    complete_addresses(service["spec"], {})
+
+
+def _prepare_update(service: Manifest, old: Manifest) -> None:
+    complete_addresses(service["spec"], old.get("spec") or {})
 
 
 def _ports(service: Manifest, _now: datetime) -> str:
@@ -76,7 +57,10 @@ SERVICE = KindSpec(
     short_names=("svc",),
     categories=("all",),
     default=_default,
-    validate=_validate,
+    validate=validate_service,
+    prepare_create=_prepare_create,
+    prepare_update=_prepare_update,
+    allocate=allocate_address,
     columns=(
         NAME,
         Column("Type", lambda service, _now: (service.get("spec") or {}).get("type", "")),

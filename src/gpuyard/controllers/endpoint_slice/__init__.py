@@ -1,0 +1,1 @@
+"""The EndpointSlice controller: writes down which pods are behind a Service."""
