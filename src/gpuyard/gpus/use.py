@@ -8,12 +8,12 @@ whichever agent writes last, and nothing is lost when one starts anew.
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass, fields
 from typing import Any
 
-from gpuyard.kube.objects import annotations_of
-from gpuyard.kube.wellknown import ANNOTATION_GPU_USE
+from gpuyard.kube.objects import Manifest, annotations_of
+from gpuyard.kube.wellknown import ANNOTATION_COMPLETION_INDEX, ANNOTATION_GPU_USE
 
 #: More sessions than these are put together, the oldest first: an annotation must not grow for ever.
 _MAX_SESSIONS = 8
@@ -152,3 +152,20 @@ def _sessions(annotation: str) -> dict[str, GpuUse]:
 
 def _rounded(value: float | None, digits: int) -> float | None:
     return None if value is None else round(value, digits)
+
+
+def run_use(pods: Iterable[Manifest]) -> GpuUse | None:
+    """What a run has used, all its pods together, attempt after attempt; None where none says anything.
+
+    The pods are in the order of their creation. Those of one completion index are attempts, one
+    after another; those of others ran beside them.
+    """
+    by_index: dict[str, GpuUse] = {}
+    for pod in pods:
+        if (use := pod_use(pod)) is not None:
+            index = annotations_of(pod).get(ANNOTATION_COMPLETION_INDEX, "")
+            by_index[index] = by_index[index].then(use) if index in by_index else use
+    total: GpuUse | None = None
+    for use in by_index.values():
+        total = use if total is None else total.beside(use)
+    return total

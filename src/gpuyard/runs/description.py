@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
-from gpuyard.gpus.use import GpuUse
+from gpuyard.gpus.use import GpuUse, run_use
 from gpuyard.kube.objects import EVENTS, Manifest, annotations_of, uid_of
 from gpuyard.kube.pods import container_statuses
 from gpuyard.kube.wellknown import (
@@ -25,9 +25,8 @@ from gpuyard.runs.attempts import (
     lost_attempt,
 )
 from gpuyard.runs.explaining.diagnosis import diagnose_run
-from gpuyard.runs.gpu_use import run_use
 from gpuyard.runs.object_events import event_json, in_order, telling_events
-from gpuyard.runs.run import Run, find_meant_run, gpu_models, has_ranks, rank_of_name
+from gpuyard.runs.run import Run, gpu_models, has_ranks, rank_of_name
 from gpuyard.runs.target import Target
 from gpuyard.workloads.command import is_python
 from gpuyard.workloads.outcome import Reason, ended_by_stop, shell_exit_code, why_failed
@@ -194,13 +193,8 @@ class Description:
         }
 
 
-async def describe_run(target: Target, name: str) -> Description:
-    """Reads all of it.
-
-    Raises:
-        UsageError: there is no such run.
-    """
-    run = await find_meant_run(target, name)
+async def describe_run(target: Target, run: Run) -> Description:
+    """Reads all of it."""
     if run.state.tasks is not None:
         from gpuyard.runs.tasks import with_tasks  # Few runs are sweeps.
 

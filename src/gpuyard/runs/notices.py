@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import asyncio
+import math
 from collections.abc import Callable
 from dataclasses import dataclass
 from enum import StrEnum
@@ -38,3 +40,20 @@ Notify: TypeAlias = Callable[[Notice], None]
 
 def ignore(notice: Notice) -> None:
     """A `Notify` for a caller who wants none."""
+
+
+class Late:
+    """Says once what is waited for, when that takes over a second."""
+
+    _AFTER_S = 1.0
+
+    def __init__(self, notify: Notify) -> None:
+        self._notify = notify
+        self._now = asyncio.get_running_loop().time
+        self._say_at = self._now() + self._AFTER_S
+
+    def say(self, text: Callable[[], str]) -> None:
+        """Looks whether it is time to."""
+        if self._now() > self._say_at:
+            self._say_at = math.inf
+            self._notify(Notice(text()))

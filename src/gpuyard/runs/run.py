@@ -9,7 +9,17 @@ from typing import TYPE_CHECKING
 
 from gpuyard import errors
 from gpuyard.kube.names import is_label
-from gpuyard.kube.objects import JOBS, NODES, PODS, Manifest, annotations_of, controller_of, labels_of, uid_of
+from gpuyard.kube.objects import (
+    DEPLOYMENTS,
+    JOBS,
+    NODES,
+    PODS,
+    Manifest,
+    annotations_of,
+    controller_of,
+    labels_of,
+    uid_of,
+)
 from gpuyard.kube.pods import is_terminal
 from gpuyard.kube.wellknown import (
     ANNOTATION_COMPLETION_INDEX,
@@ -108,6 +118,19 @@ def make_run(job: Manifest, pods: Sequence[Manifest], simulated_nodes: Collectio
     return Run(state.name, job, own, state)
 
 
+def run_of_pod(pod: Manifest, simulated: Collection[str]) -> Run:
+    """A pod of its own, or of a Deployment, as if it were the only one of a Job that doesn't try again."""
+    job = {
+        "metadata": {
+            key: pod["metadata"].get(key)
+            for key in ("name", "namespace", "uid", "creationTimestamp", "deletionTimestamp")
+        },
+        "spec": {"backoffLimit": 0, "template": {"metadata": pod["metadata"], "spec": pod["spec"]}},
+    }
+    state = run_state(job, [pod], simulated_nodes=simulated)
+    return Run(pod["metadata"]["name"], job, [pod], state)
+
+
 async def list_runs(target: Target, *, all_namespaces: bool = False) -> list[Run]:
     """Every run of the namespace, in the order of their submits."""
     namespace = None if all_namespaces else target.namespace
@@ -120,6 +143,15 @@ async def list_runs(target: Target, *, all_namespaces: bool = False) -> list[Run
     return sorted(
         await asyncio.gather(*(_after_last_attempt(target, run) for run in runs)), key=_submit_order
     )
+
+
+async def deployments_of_services(target: Target, *, all_namespaces: bool = False) -> Sequence[Manifest]:
+    """Of services, which share their names with runs; none where the user may not list Deployments."""
+    namespace = None if all_namespaces else target.namespace
+    try:
+        return (await target.api.list(DEPLOYMENTS, namespace, label_selector=LABEL_RUN)).items
+    except (errors.Forbidden, errors.NotFound):
+        return ()
 
 
 async def _after_last_attempt(target: Target, run: Run) -> Run:
@@ -142,10 +174,11 @@ async def _after_last_attempt(target: Target, run: Run) -> Run:
 
 
 def _submit_order(run: Run) -> tuple[str, str, str]:
-    return _job_order(run.job)
+    return job_order(run.job)
 
 
-def _job_order(job: Manifest) -> tuple[str, str, str]:
+def job_order(job: Manifest) -> tuple[str, str, str]:
+    """By which Jobs, and Deployments of services, come in the order of their submits."""
     submitted_at = annotations_of(job).get(ANNOTATION_SUBMITTED_AT, "")
     return job["metadata"]["creationTimestamp"], submitted_at, job["metadata"]["name"]
 
@@ -161,9 +194,9 @@ async def find_run(target: Target, name: str, *, ask_nodes: bool = True) -> Run:
     Raises:
         UsageError: there is none; the message has the nearest name.
     """
-    run = await _get_run(target, name, ask_nodes)
+    run = await get_run(target, name, ask_nodes)
     if run is None:
-        raise _no_such_run(target, name, await _names(target))
+        raise _no_such_run(target, name, await run_names(target))
     return run
 
 
@@ -173,33 +206,49 @@ async def find_meant_run(target: Target, typed: str, *, ask_nodes: bool = True) 
     Raises:
         UsageError: there is none, or several have names that begin so.
     """
-    return await _get_run(target, typed, ask_nodes) or await find_run(
+    return await get_run(target, typed, ask_nodes) or await find_run(
         target, await _meant(target, typed), ask_nodes=ask_nodes
     )
 
 
 async def _meant(target: Target, typed: str) -> str:
-    names = await _names(target)
+    return meant_name(target, typed, await run_names(target))
+
+
+def meant_name(target: Target, typed: str, names: Sequence[str], kind: str = "run") -> str:
+    """The name that LAST or the beginning of a name means.
+
+    Args:
+        target: where.
+        typed: what somebody typed.
+        names: of all that there are, the last one last.
+        kind: what they are.
+
+    Raises:
+        UsageError: there is none, or several have names that begin so.
+    """
     if typed == LAST:
         if not names:
             raise errors.UsageError(
-                f"there is no run in namespace {target.namespace}", remedy="`gpuyard run` submits one"
+                f"there is no {kind} in namespace {target.namespace}", remedy="`gpuyard run` submits one"
             )
         return names[-1]
     found = [name for name in names if typed and name.startswith(typed)]
     if len(found) > 1:
         more = f" and {len(found) - _MAX_NAMED} more" if len(found) > _MAX_NAMED else ""
+        several = kind.replace(" ", "s ", 1) + "s"
         raise errors.UsageError(
-            f"{len(found)} runs in namespace {target.namespace} have names that begin with {typed!r}: "
+            f"{len(found)} {several} in namespace {target.namespace} have names that begin with {typed!r}: "
             f"{', '.join(found[-_MAX_NAMED:])}{more}",
             remedy="type more of the name",
         )
     if not found:
-        raise _no_such_run(target, typed, names)
+        raise _no_such_run(target, typed, names, kind)
     return found[0]
 
 
-async def _get_run(target: Target, name: str, ask_nodes: bool) -> Run | None:
+async def get_run(target: Target, name: str, ask_nodes: bool = True) -> Run | None:
+    """The run of exactly this name; None where there is none."""
     if not is_label(name):  # nor can it stand in a selector
         return None
     selector = f"{LABEL_RUN}={name}"
@@ -258,18 +307,18 @@ async def gpu_models(target: Target, nodes: Collection[str]) -> dict[str, str]:
     return models
 
 
-def _no_such_run(target: Target, name: str, known: Sequence[str]) -> errors.UsageError:
+def _no_such_run(target: Target, name: str, known: Sequence[str], kind: str = "run") -> errors.UsageError:
     import difflib
 
     near = difflib.get_close_matches(name, known, n=1)
-    remedy = f"did you mean {near[0]}?" if near else "`gpuyard ps` lists the runs"
-    return errors.UsageError(f"no run {name!r} in namespace {target.namespace}", remedy=remedy)
+    remedy = f"did you mean {near[0]}?" if near else "`gpuyard ps` lists them"
+    return errors.UsageError(f"no {kind} {name!r} in namespace {target.namespace}", remedy=remedy)
 
 
-async def _names(target: Target) -> list[str]:
+async def run_names(target: Target) -> list[str]:
     """Of all runs, the last one last."""
     jobs = (await target.api.list(JOBS, target.namespace, label_selector=LABEL_RUN)).items
-    return [labels_of(job)[LABEL_RUN] for job in sorted(jobs, key=_job_order)]
+    return [labels_of(job)[LABEL_RUN] for job in sorted(jobs, key=job_order)]
 
 
 def has_ranks(run: Run) -> bool:

@@ -5,22 +5,21 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import dataclasses
-import math
 from datetime import UTC, datetime
+from functools import partial
 
 from gpuyard import errors
 from gpuyard.advice import advice
 from gpuyard.client.api import Propagation
 from gpuyard.kube.objects import JOBS, PODS, Manifest, controller_of, uid_of
 from gpuyard.kube.wellknown import LABEL_RUN
-from gpuyard.runs.notices import Notice, Notify, ignore
+from gpuyard.runs.notices import Late, Notify, ignore
 from gpuyard.runs.run import Run, find_run, has_ended, is_alive
 from gpuyard.runs.target import Target
 from gpuyard.workloads.outcome import is_stopped
 from gpuyard.workloads.stopping import StopOptions, stop_patches
 
 _POLL_S = 0.1
-_SAY_AFTER_S = 1.0
 _USUAL = StopOptions()
 
 
@@ -66,7 +65,7 @@ async def wait_until_ended(target: Target, name: str, notify: Notify = ignore) -
         name: of a run that was asked to end.
         notify: told once what it waits for, unless that ends within a second.
     """
-    late = _Late(notify)
+    late = Late(notify)
     while True:
         run = await find_run(target, name, ask_nodes=False)
         if has_ended(run):
@@ -74,7 +73,7 @@ async def wait_until_ended(target: Target, name: str, notify: Notify = ignore) -
         if is_stopped(run.job) and any(map(_goes_on, run.pods)):
             # Its node was drained meanwhile, say, and its Job's controller has made another.
             await stop_run(target, name)
-        late.say(run)
+        late.say(partial(_what_it_waits_for, run))
         await asyncio.sleep(_POLL_S)
 
 
@@ -82,21 +81,6 @@ def _goes_on(pod: Manifest) -> bool:
     """Whether nobody has asked the pod to end."""
     is_asked = pod["metadata"].get("deletionTimestamp") or pod["spec"].get("activeDeadlineSeconds") == 1
     return is_alive(pod) and not is_asked
-
-
-class _Late:
-    """Says once what is waited for, when that takes over a second."""
-
-    def __init__(self, notify: Notify) -> None:
-        self._notify = notify
-        self._now = asyncio.get_running_loop().time
-        self._say_at = self._now() + _SAY_AFTER_S
-
-    def say(self, run: Run) -> None:
-        """Looks whether it is time to."""
-        if self._now() > self._say_at:
-            self._say_at = math.inf
-            self._notify(Notice(_what_it_waits_for(run)))
 
 
 def _what_it_waits_for(run: Run) -> str:
@@ -122,7 +106,7 @@ async def remove_run(target: Target, run: Run, notify: Notify = ignore) -> None:
         run: as it is now.
         notify: told once what it waits for, unless that ends within a second.
     """
-    late = _Late(notify)
+    late = Late(notify)
     name, uid = run.job["metadata"]["name"], uid_of(run.job)
     with contextlib.suppress(errors.NotFound, errors.Conflict):
         await target.api.delete(JOBS, name, target.namespace, propagation=Propagation.BACKGROUND, uid=uid)
@@ -130,7 +114,7 @@ async def remove_run(target: Target, run: Run, notify: Notify = ignore) -> None:
         pods = await _pods_left(target, run.name, uid)
         if not pods and not await _is_there(target, name, uid):
             return
-        late.say(dataclasses.replace(run, pods=pods))
+        late.say(partial(_what_it_waits_for, dataclasses.replace(run, pods=pods)))
         await asyncio.sleep(_POLL_S)
 
 

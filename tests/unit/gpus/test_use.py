@@ -4,7 +4,7 @@ from typing import Any
 
 import pytest
 
-from gpuyard.gpus.use import GpuUse, pod_use, with_session
+from gpuyard.gpus.use import GpuUse, pod_use, run_use, with_session
 
 #: Of two GPUs for an hour: half busy, 1 kW together.
 HOUR = GpuUse(2, 7200, 7200, 3600, 99, 7200, 7200 * 1024, 2048, 7200, 3_600_000)
@@ -86,3 +86,24 @@ def test_what_is_not_readable_says_nothing(annotation: str) -> None:
     good = json.loads(with_session("", "good", HOUR))
     if annotation.startswith('{"'):
         assert pod_use(pod(json.dumps({**good, **json.loads(annotation)}))) == HOUR
+
+
+WHOLE_HOUR = GpuUse(gpus=8, gpu_s=8 * 3600)
+
+
+def attempt(use: GpuUse | None, index: str = "") -> dict[str, Any]:
+    annotations = {"gpuyard.io/gpu-use": with_session("", "a", use)} if use else {}
+    if index:
+        annotations["batch.kubernetes.io/job-completion-index"] = index
+    return {"metadata": {"annotations": annotations}}
+
+
+def test_attempts_and_pods_add_up() -> None:
+    assert run_use([]) is None and run_use([attempt(None)]) is None
+    attempts = run_use([attempt(WHOLE_HOUR), attempt(None), attempt(WHOLE_HOUR)])
+    assert attempts is not None and (attempts.gpus, attempts.held_s) == (8, 7200)
+    beside = run_use([attempt(WHOLE_HOUR, "0"), attempt(WHOLE_HOUR, "1")])
+    assert beside is not None and (beside.gpus, beside.held_s) == (16, 3600)
+    # A second attempt of the first of them.
+    more = run_use([attempt(WHOLE_HOUR, "0"), attempt(WHOLE_HOUR, "1"), attempt(WHOLE_HOUR, "0")])
+    assert more is not None and (more.gpus, more.gpu_s) == (16, 24 * 3600)

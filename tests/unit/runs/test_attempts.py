@@ -93,7 +93,7 @@ async def test_a_run_without_a_pod_says_what_became_of_its_last_one(target: Targ
     assert answer.to_json()["gone"] == [
         {"pod": "a-1", "reason": "Preempted", "message": BY_WHOM, "node": None, "ended_at": NOW}
     ]
-    [attempt] = (await describe_run(target, "a")).to_json()["attempts"]
+    [attempt] = (await describe_run(target, await find_run(target, "a"))).to_json()["attempts"]
     assert (attempt["pod"], attempt["reason"], attempt["message"]) == ("a-1", "Preempted", BY_WHOM)
 
 
@@ -118,7 +118,7 @@ async def test_a_pod_that_is_there_still_says_by_whom(target: Target, job: Manif
     cut = {"phase": "Failed", "conditions": pod("Failed", "DisruptionTarget")["status"]["conditions"]}
     await target.api.patch(PODS, "a-1", {"status": cut}, "default", subresource="status")
     await tell(target, {**of("a-1"), "uid": made_pod["metadata"]["uid"]}, "Preempted", related=URGENT)
-    [attempt] = (await describe_run(target, "a")).to_json()["attempts"]
+    [attempt] = (await describe_run(target, await find_run(target, "a"))).to_json()["attempts"]
     assert (attempt["phase"], attempt["reason"], attempt["message"]) == ("Failed", "Preempted", BY_WHOM)
 
 

@@ -49,15 +49,16 @@ def command(
     timestamps: bool,
     ranks: tuple[int, ...],
 ) -> None:
-    """Print what a run's processes wrote; with several attempts, one after the other; that of several
-    pods in the order of time, and with -f what is new as it comes."""
+    """Print what the processes of a run or service wrote; with several attempts, one after the other; that
+    of several pods in the order of time, and with -f what is new as it comes."""
     import sys
 
     from gpuyard.cli.attachment import attached
     from gpuyard.cli.call import call
     from gpuyard.cli.follow import follow_to_exit, print_logs
     from gpuyard.client.log_place import LogOptions
-    from gpuyard.runs.run import check_ranks, find_meant_run
+    from gpuyard.runs.meant import find_meant
+    from gpuyard.runs.run import Run, check_ranks
     from gpuyard.runs.target import Target
 
     if len(names) > 1:
@@ -66,7 +67,16 @@ def command(
     options = LogOptions(tail, since_s, timestamps)
 
     async def work(target: Target) -> int:
-        run = await find_meant_run(target, name, ask_nodes=False)
+        run = await find_meant(target, name)
+        if not isinstance(run, Run):
+            from gpuyard.cli.service_output import follow_replicas, print_replicas
+
+            if ranks:
+                raise click.UsageError("A service's replicas have no ranks.")
+            if not follow:
+                await print_replicas(target, run, options)
+                return 0
+            return await attached(target, run.name, follow_replicas(target, run.name, options), ours=False)
         check_ranks(run, ranks)
         if not follow:
             await print_logs(target, run, options, ranks)

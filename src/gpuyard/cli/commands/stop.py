@@ -34,15 +34,17 @@ def command(
     grace_s: int | None,
     signal: str,
 ) -> None:
-    """Stop runs: SIGTERM, and SIGKILL after the grace period.
+    """Stop runs and services: SIGTERM, and SIGKILL after the grace period.
 
-    Logs and exit codes stay until `gpuyard rm`.
+    Logs and exit codes of runs stay until `gpuyard rm`. A service has no replica then, and keeps its address:
+    `gpuyard scale NAME N` brings it back.
     """
     from signal import Signals
 
     from gpuyard.cli.call import call
     from gpuyard.cli.output.notices import print_notice
-    from gpuyard.runs.run import find_runs
+    from gpuyard.runs.meant import Meant, find_all_meant
+    from gpuyard.runs.run import Run
     from gpuyard.runs.stopping import stop_run, wait_until_ended
     from gpuyard.runs.target import Target
     from gpuyard.workloads.stopping import StopOptions
@@ -53,17 +55,31 @@ def command(
     options = StopOptions(grace_s, name)
 
     async def work(target: Target) -> None:
-        runs = await find_runs(target, names)
+        found = await find_all_meant(target, names)
         # All are asked before any is waited for: their grace periods run side by side.
-        asked = {run.name: await stop_run(target, run.name, options) for run in runs}
-        for name, was_alive in asked.items():
+        asked = [(one, await ask(target, one)) for one in found]
+        for one, was_alive in asked:
             if not was_alive:
-                click.echo(f"{name} has ended already.")
+                click.echo(f"{one.name} {'has ended' if isinstance(one, Run) else 'is stopped'} already.")
                 continue
             if no_wait:
-                click.echo(f"Asked {name} to end.")
+                click.echo(f"Asked {one.name} to end.")
                 continue
-            await wait_until_ended(target, name, print_notice)
-            click.echo(f"Stopped {name}.")
+            if isinstance(one, Run):
+                await wait_until_ended(target, one.name, print_notice)
+            else:
+                from gpuyard.runs.services.stopping import wait_until_stopped
+
+                await wait_until_stopped(target, one, print_notice)
+            click.echo(f"Stopped {one.name}.")
+
+    async def ask(target: Target, one: Meant) -> bool:
+        if isinstance(one, Run):
+            return await stop_run(target, one.name, options)
+        from gpuyard.runs.services.stopping import stop_service
+
+        if options != StopOptions():
+            raise click.UsageError("A service's replicas end as service.drain says: no --grace, no --signal.")
+        return await stop_service(target, one)
 
     call(work, context=context, namespace=namespace)

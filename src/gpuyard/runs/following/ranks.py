@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import dataclasses
 from collections import deque
-from collections.abc import AsyncGenerator, Collection, Iterator
+from collections.abc import AsyncGenerator, Collection, Iterator, Sequence
 from contextlib import aclosing
 from dataclasses import dataclass
 from types import TracebackType
@@ -16,7 +16,7 @@ from gpuyard.client.log_place import LogOptions
 from gpuyard.kube.objects import Manifest, uid_of
 from gpuyard.kube.timestamps import parse_time
 from gpuyard.runs.following.pod_log import LogEvent, PodLog, start_of
-from gpuyard.runs.run import Run, is_alive, rank_of
+from gpuyard.runs.run import is_alive, rank_of
 from gpuyard.runs.target import Target
 
 if TYPE_CHECKING:
@@ -33,17 +33,51 @@ class OfRank:
     Attributes:
         attempt: which one of this rank's, counted from 1.
         values: of a sweep's task, as text.
+        replica: of a service's replica, what its name ends with.
     """
 
     rank: int
     event: LogEvent | None
     attempt: int = 1
     values: str = ""
+    replica: str = ""
 
     @property
     def label(self) -> str:
-        """What its lines are told from others' by: `1`, of a sweep `1 lr=0.1`."""
-        return f"{self.rank} {self.values}".rstrip()
+        """What its lines are told from others' by: `1`, of a sweep `1 lr=0.1`, of a service `x7k2q`."""
+        return self.replica or f"{self.rank} {self.values}".rstrip()
+
+
+class Numbering:
+    """Which number each pod's lines go by: the rank of a run's pod, and the values of a sweep's task."""
+
+    def __init__(self, sweep: Sweep | None = None) -> None:
+        self._sweep = sweep
+
+    def number(self, pod: Manifest) -> int:
+        """The pod's."""
+        return rank_of(pod)
+
+    def head(self, pod: Manifest, attempt: int) -> OfRank:
+        """What the pod's lines come with."""
+        rank = rank_of(pod)
+        return OfRank(rank, None, attempt, _values(self._sweep, rank))
+
+
+class ReplicaNumbering(Numbering):
+    """Replicas have no numbers of their own: they get them in the order in which they are seen."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._numbers: dict[str, int] = {}
+
+    def number(self, pod: Manifest) -> int:
+        """See `Numbering`."""
+        return self._numbers.setdefault(uid_of(pod), len(self._numbers))
+
+    def head(self, pod: Manifest, attempt: int) -> OfRank:
+        """See `Numbering`."""
+        return OfRank(self.number(pod), None, attempt, replica=pod["metadata"]["name"].rpartition("-")[2])
 
 
 @dataclass(eq=False)
@@ -72,16 +106,16 @@ class RankLogs:
         target: where the run is.
         options: which part of each log.
         ranks: those that are wanted; empty for all.
-        sweep: where the ranks are tasks, their values.
+        numbering: by which pods are told apart.
     """
 
     def __init__(
-        self, target: Target, options: LogOptions, ranks: Collection[int] = (), sweep: Sweep | None = None
+        self, target: Target, options: LogOptions, ranks: Collection[int], numbering: Numbering
     ) -> None:
         self._target = target
         self._options = options
         self._ranks = frozenset(ranks)
-        self._sweep = sweep
+        self._numbering = numbering
         self._seen: set[tuple[str, int]] = set()
         self._due: dict[int, deque[_Start]] = {}
         self._past: asyncio.Task[None] | None = None
@@ -106,10 +140,10 @@ class RankLogs:
         """Whether everything that the pods have printed so far has been given out."""
         return self._pieces.empty() and all(reader.done() for reader in self._readers.values())
 
-    def update(self, run: Run) -> None:
+    def update(self, pods: Sequence[Manifest]) -> None:
         """Begins to read what is new."""
-        for pod in run.pods:
-            rank, start, uid = rank_of(pod), start_of(pod), uid_of(pod)
+        for pod in pods:
+            rank, start, uid = self._numbering.number(pod), start_of(pod), uid_of(pod)
             if start is None or (uid, start) in self._seen or (self._ranks and rank not in self._ranks):
                 continue
             if start < 0 and uid in self._logs:
@@ -142,12 +176,12 @@ class RankLogs:
         uid = uid_of(pod)
         if uid not in self._logs:
             self._logs[uid] = PodLog(self._target, pod, self._options)
-            self._attempts.setdefault(rank_of(pod), []).append(uid)
+            self._attempts.setdefault(self._numbering.number(pod), []).append(uid)
         return self._logs[uid]
 
     def _head(self, pod: Manifest) -> OfRank:
-        rank = rank_of(pod)
-        return OfRank(rank, None, self._attempts[rank].index(uid_of(pod)) + 1, _values(self._sweep, rank))
+        attempts = self._attempts[self._numbering.number(pod)]
+        return self._numbering.head(pod, attempts.index(uid_of(pod)) + 1)
 
     async def _read_past(self) -> None:
         """What there is of several logs; their readers go on behind it."""
@@ -183,25 +217,27 @@ class RankLogs:
 
 
 async def read_ranks(
-    target: Target, run: Run, options: LogOptions, ranks: Collection[int] = ()
+    target: Target,
+    pods: Sequence[Manifest],
+    options: LogOptions,
+    ranks: Collection[int],
+    numbering: Numbering,
 ) -> AsyncGenerator[OfRank, None]:
-    """What the ranks have printed so far, in the order of time.
+    """What the pods have printed so far, in the order of time; arguments as of `RankLogs`.
 
     Raises:
         ApiError, ConnectionFailed: it can't be read.
     """
     from gpuyard.runs.following.merged_logs import DatedLog, in_order
-    from gpuyard.runs.tasks import with_tasks
 
-    pods = [pod for pod in run.pods if start_of(pod) is not None and (not ranks or rank_of(pod) in ranks)]
-    pods.sort(key=rank_of)  # stable: attempts stay in their order
+    number = numbering.number
+    pods = [pod for pod in pods if start_of(pod) is not None and (not ranks or number(pod) in ranks)]
+    pods.sort(key=number)  # stable: attempts stay in their order
     attempts: dict[int, int] = {}
-    sweep = (await with_tasks(target, run)).sweep
     heads: list[OfRank] = []
     for pod in pods:
-        rank = rank_of(pod)
-        attempts[rank] = attempts.get(rank, 0) + 1
-        heads.append(OfRank(rank, None, attempts[rank], _values(sweep, rank)))
+        attempts[number(pod)] = attempts.get(number(pod), 0) + 1
+        heads.append(numbering.head(pod, attempts[number(pod)]))
     dated = dataclasses.replace(options, timestamps=True)
     logs = [DatedLog(PodLog(target, pod, dated).read(), _began_ns(pod)) for pod in pods]
     async with aclosing(in_order(logs, keep_times=options.timestamps)) as events:

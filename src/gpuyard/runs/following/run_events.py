@@ -18,7 +18,7 @@ from gpuyard.client.log_place import Gap, LogOptions
 from gpuyard.kube.objects import Manifest, uid_of
 from gpuyard.runs.attempts import LostAttempt, gone_attempts, is_cut_short, lost_attempt
 from gpuyard.runs.following.pod_log import Away, Back, LogEvent, PodLog, away_text, start_of
-from gpuyard.runs.following.ranks import OfRank, RankLogs, read_ranks
+from gpuyard.runs.following.ranks import Numbering, OfRank, RankLogs, read_ranks
 from gpuyard.runs.run import Run, has_ended, has_ranks
 from gpuyard.runs.target import Target
 from gpuyard.workloads.outcome import is_stopped
@@ -105,7 +105,7 @@ async def follow(
             from gpuyard.runs.tasks import with_tasks
 
             sweep = (await with_tasks(target, watch.run)).sweep
-            logs = RankLogs(target, options, ranks, sweep)
+            logs = RankLogs(target, options, ranks, Numbering(sweep))
             events = _follow_ranks(target, watch, reach, logs, refresh_s)
         else:
             attempts = _Attempts(target, options, is_new=is_new)
@@ -172,7 +172,7 @@ async def _follow_ranks(
                 for change in reach.changes():
                     yield change
                 run = watch.run
-                logs.update(run)
+                logs.update(run.pods)
                 for piece in logs.ready():
                     yield piece
                 waits_for = "" if run.state.reason == "Running" else str(run.state.reason)
@@ -330,7 +330,10 @@ async def read_logs(
         ApiError, ConnectionFailed: it can't be read.
     """
     if has_ranks(run):
-        async with aclosing(read_ranks(target, run, options, ranks)) as of_ranks:
+        from gpuyard.runs.tasks import with_tasks
+
+        numbering = Numbering((await with_tasks(target, run)).sweep)
+        async with aclosing(read_ranks(target, run.pods, options, ranks, numbering)) as of_ranks:
             async for of_rank in of_ranks:
                 yield of_rank
         return

@@ -11,13 +11,14 @@ import contextlib
 import errno
 import re
 import socket
-from collections.abc import AsyncIterator, Collection, Sequence
+from collections.abc import AsyncIterator, Callable, Collection, Sequence
 from dataclasses import dataclass
 
 from gpuyard import errors
 from gpuyard.client.streams.port_forward import PodPort, open_port
+from gpuyard.runs.following.named_watch import NamedWatch
 from gpuyard.runs.following.run_watch import RunWatch
-from gpuyard.runs.interactive.live_pod import NO_POD, LivePod, check_right, live_pod
+from gpuyard.runs.interactive.live_pod import NO_POD, check_right, live_pod
 from gpuyard.runs.notices import Notice, Notify
 from gpuyard.runs.run import Run, has_ended, state_text
 from gpuyard.runs.target import Target
@@ -76,7 +77,12 @@ async def forward(
         while not watch.is_synced:
             await watch.change()
         live_pod(target, watch.run, rank)
-        forwarder = _Forwarder(target, watch, rank, notify)
+        forwarder = Forwarder(
+            target,
+            lambda port: (live_pod(target, watch.run, rank).name, port),
+            lambda: has_ended(watch.run),
+            notify,
+        )
         async with contextlib.AsyncExitStack() as stack:
             for pair in pairs:
                 port = await stack.enter_async_context(forwarder.listening(pair.remote, listeners(pair, own)))
@@ -85,12 +91,12 @@ async def forward(
                     where += f" (on a yard, port {pair.remote} of this machine is the run's own)"
                 notify(Notice(f"http://127.0.0.1:{port} is {where}"))
             while not has_ended(watch.run):
-                await _change(watch)
+                await next_change(watch)
             notify(Notice(state_text(watch.run)))
             return watch.run
 
 
-async def _change(watch: RunWatch) -> None:
+async def next_change(watch: NamedWatch) -> None:
     """Waits for one; an API that is away is waited for, for however long."""
     try:
         await watch.change()
@@ -98,11 +104,25 @@ async def _change(watch: RunWatch) -> None:
         await asyncio.sleep(_PAUSE_S)
 
 
-class _Forwarder:
-    """Owns the connections, and what was said of their failures."""
+class Forwarder:
+    """Owns the connections, and what was said of their failures.
 
-    def __init__(self, target: Target, watch: RunWatch, rank: int | None, notify: Notify) -> None:
-        self._target, self._watch, self._rank, self._notify = target, watch, rank, notify
+    Args:
+        target: where the pods are.
+        place: the pod, and the port of it, that the next connection to this port goes to; raises GpuyardError
+            while there is none.
+        is_over: whether none will come any more.
+        notify: told what goes wrong.
+    """
+
+    def __init__(
+        self,
+        target: Target,
+        place: Callable[[int], tuple[str, int]],
+        is_over: Callable[[], bool],
+        notify: Notify,
+    ) -> None:
+        self._target, self._place, self._is_over, self._notify = target, place, is_over, notify
         self._said = ""
         self._tasks: set[asyncio.Task[None]] = set()
 
@@ -150,7 +170,7 @@ class _Forwarder:
 
     @contextlib.asynccontextmanager
     async def _opened(self, port: int) -> AsyncIterator[PodPort]:
-        """A connection to the pod that the run has, once it has one and the API answers.
+        """A connection to the pod that there is, once there is one and the API answers.
 
         Raises:
             GpuyardError: that took too long.
@@ -160,20 +180,16 @@ class _Forwarder:
         async with contextlib.AsyncExitStack() as stack:
             while True:
                 try:
-                    pod = self._pod()
-                    opening = open_port(self._target.api, self._target.namespace, pod.name, port)
+                    opening = open_port(self._target.api, self._target.namespace, *self._place(port))
                     opened = await stack.enter_async_context(opening)
                     break
                 except errors.Forbidden:
                     raise
                 except errors.GpuyardError:
-                    if loop.time() > due or has_ended(self._watch.run):
+                    if loop.time() > due or self._is_over():
                         raise
                     await asyncio.sleep(_PAUSE_S)
             yield opened
-
-    def _pod(self) -> LivePod:
-        return live_pod(self._target, self._watch.run, self._rank)
 
     def _tell(self, text: str) -> None:
         """Once, until a connection works again."""

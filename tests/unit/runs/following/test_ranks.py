@@ -16,7 +16,7 @@ from gpuyard.client.log_place import LOG_FRAMES, LogOptions, dated, frame
 from gpuyard.client.rest import RestApi
 from gpuyard.kube.wellknown import ANNOTATION_COMPLETION_INDEX
 from gpuyard.runs.following.pod_log import Output
-from gpuyard.runs.following.ranks import OfRank, RankLogs
+from gpuyard.runs.following.ranks import Numbering, OfRank, RankLogs
 from gpuyard.runs.run import make_run
 from gpuyard.runs.target import Target
 
@@ -112,8 +112,8 @@ async def following(logs: Logs, options: LogOptions) -> AsyncIterator[RankLogs]:
         ):
             if logs.is_yard:
                 api.server_headers = {"gpuyard-version": "1"}
-            async with RankLogs(Target(api, "n", is_yard=logs.is_yard), options) as ranks:
-                ranks.update(make_run(job, [pod(0), pod(1)]))
+            async with RankLogs(Target(api, "n", is_yard=logs.is_yard), options, (), Numbering()) as ranks:
+                ranks.update(make_run(job, [pod(0), pod(1)]).pods)
                 yield ranks
 
 

@@ -1,0 +1,1 @@
+"""What can be done with a service over any API: find, follow, stop, explain, forward."""

@@ -1,0 +1,117 @@
+"""Services on the API of a yard on which nothing runs: found by name, stopped, removed."""
+
+from __future__ import annotations
+
+import pytest
+
+from gpuyard import errors
+from gpuyard.kube.objects import DEPLOYMENTS, JOBS, PODS, Manifest, uid_of
+from gpuyard.runs.meant import find_all_meant, find_meant
+from gpuyard.runs.services.explaining import explain_service
+from gpuyard.runs.services.service import Service, find_service, list_services
+from gpuyard.runs.services.service_description import describe_service
+from gpuyard.runs.services.stopping import remove_service, stop_service, wait_until_stopped
+from gpuyard.runs.target import Target
+from gpuyard.workloads.serving.service_state import Phase
+
+CONTAINER = {
+    "name": "main",
+    "image": "gpuyard.io/host-process",
+    "command": ["true"],
+    "ports": [{"name": "http", "containerPort": 8000}],
+}
+POD_SPEC = {"runtimeClassName": "gpuyard-process", "containers": [CONTAINER]}
+
+
+async def deployed(target: Target, name: str, replicas: int = 2) -> Manifest:
+    labels = {"gpuyard.io/run": name}
+    template = {"metadata": {"labels": labels}, "spec": POD_SPEC}
+    spec = {"replicas": replicas, "selector": {"matchLabels": labels}, "template": template}
+    raw = {"apiVersion": "apps/v1", "kind": "Deployment", "metadata": {"name": name, "labels": labels}}
+    return await target.api.create(DEPLOYMENTS, {**raw, "spec": spec}, "default")
+
+
+async def run_made(target: Target, name: str) -> None:
+    labels = {"gpuyard.io/run": name}
+    spec = {"template": {"metadata": {"labels": labels}, "spec": {**POD_SPEC, "restartPolicy": "Never"}}}
+    raw = {"apiVersion": "batch/v1", "kind": "Job", "metadata": {"name": name, "labels": labels}}
+    await target.api.create(JOBS, {**raw, "spec": spec}, "default")
+
+
+async def replica_made(target: Target, name: str, service: str, owner: str = "ReplicaSet") -> None:
+    reference = {"apiVersion": "apps/v1", "kind": owner, "name": "x", "uid": "u", "controller": True}
+    metadata = {"name": name, "labels": {"gpuyard.io/run": service}, "ownerReferences": [reference]}
+    raw = {"apiVersion": "v1", "kind": "Pod", "metadata": metadata, "spec": POD_SPEC}
+    await target.api.create(PODS, raw, "default")
+
+
+async def the_service(target: Target, name: str) -> Service:
+    found = await find_service(target, name)
+    assert found is not None
+    return found
+
+
+async def test_a_name_means_a_run_or_a_service(target: Target) -> None:
+    await run_made(target, "train")
+    await deployed(target, "serve")
+    assert isinstance(await find_meant(target, "serve"), Service)
+    assert isinstance(await find_meant(target, "se"), Service)
+    assert (await find_meant(target, "tr")).name == "train"
+    assert {one.name for one in await find_all_meant(target, ["serve", "train", "serve"])} == {
+        "serve",
+        "train",
+    }
+    with pytest.raises(errors.UsageError, match="no run or service 'serv3' in namespace default") as raised:
+        await find_meant(target, "serv3")
+    assert "did you mean serve?" in raised.value.remedy
+
+
+async def test_a_beginning_that_both_have_says_so(target: Target) -> None:
+    await run_made(target, "model-a")
+    await deployed(target, "model-b")
+    with pytest.raises(errors.UsageError, match="2 runs or services"):
+        await find_meant(target, "model")
+
+
+async def test_pods_of_others_are_no_replicas(target: Target) -> None:
+    await deployed(target, "serve")
+    await replica_made(target, "serve-1", "serve")
+    await replica_made(target, "serve-2", "serve", owner="Job")
+    await replica_made(target, "other-1", "other")
+    [found] = await list_services(target)
+    assert [pod["metadata"]["name"] for pod in found.pods] == ["serve-1"]
+    described = (await describe_service(target, found)).to_json()
+    assert described["replicas"]["wanted"] == 2
+    assert [one["pod"] for one in described["pods"]] == ["serve-1"]
+
+
+async def test_explain_names_the_replica_that_waits(target: Target) -> None:
+    await deployed(target, "serve")
+    await replica_made(target, "serve-1", "serve")
+    answer = await explain_service(target, await the_service(target, "serve"))
+    text = "\n".join(answer.lines())
+    assert text.startswith("serve: starting: 0/2 replicas ready")
+    assert "serve-1" in text
+    assert answer.to_json()["unready"]["pod"] == "serve-1"
+
+
+async def test_a_stopped_service_keeps_its_objects(target: Target) -> None:
+    await deployed(target, "serve")
+    assert await stop_service(target, await the_service(target, "serve"))
+    stopped = await the_service(target, "serve")
+    assert (stopped.state.phase, stopped.state.wanted) == (Phase.STOPPED, 0)
+    await wait_until_stopped(target, stopped)
+    assert not await stop_service(target, stopped)
+
+
+async def test_removing_waits_for_what_it_had(target: Target) -> None:
+    made = await deployed(target, "serve", 0)
+    await remove_service(target, await the_service(target, "serve"))
+    assert await find_service(target, "serve") is None
+    again = await deployed(target, "serve", 0)
+    assert uid_of(again) != uid_of(made)
+
+
+@pytest.mark.parametrize("name", ["a b", "", "x" * 80])
+async def test_what_can_be_no_name_is_none(target: Target, name: str) -> None:
+    assert await find_service(target, name) is None
