@@ -16,6 +16,7 @@ from gpuyard.local.kubelet.image_pulls import Images
 from gpuyard.local.kubelet.logs.kubelet_logs import KubeletLogs
 from gpuyard.local.kubelet.node import NodeReporter
 from gpuyard.local.kubelet.ports import PortPool
+from gpuyard.local.kubelet.streams import KubeletStreams
 from gpuyard.local.runtime.runtimes import Runtimes
 
 
@@ -31,6 +32,7 @@ class KubeletContext:
         cdi_dir: where the agent writes its CDI spec.
         host_names: by which pods find one another.
         ports: of the machine, which its nodes share.
+        streams: starts commands in containers.
         devices_due_s: until when device plugins of an earlier start may still be on their way, on the
             loop's clock: they sleep in a suspend, too.
     """
@@ -50,6 +52,7 @@ class KubeletContext:
     cdi_dir: Path
     host_names: HostNames
     ports: PortPool
+    streams: KubeletStreams
     held: dict[str, Mapping[str, int]] = field(default_factory=dict)
 
     def forget_all_but(self, uids: Collection[str]) -> None:

@@ -22,6 +22,7 @@ from gpuyard.local.kubelet.machine import Machine
 from gpuyard.local.kubelet.node import HEARTBEAT_S, NodeReporter
 from gpuyard.local.kubelet.pod_folders import PodFolder, pod_folders
 from gpuyard.local.kubelet.pods.device_recovery import told_devices
+from gpuyard.local.kubelet.pods.reservation import ports_before
 from gpuyard.local.kubelet.pods.worker import PodWorker
 from gpuyard.local.runtime import journal as journals
 from gpuyard.local.runtime.container import Container
@@ -88,6 +89,7 @@ class Kubelet:
             cdi_dir=machine.cdi_dir(node_name),
             host_names=machine.host_names,
             ports=machine.ports,
+            streams=machine.streams,
         )
         self._workers: dict[str, PodWorker] = {}
         #: Pods whose worker is through, though the informer may still show an older state of them.
@@ -222,6 +224,11 @@ class Kubelet:
             if uid not in known and self._machine.looks_after(self._name, folder.node)
         }
         self._context.forget_all_but({uid_of(pod) for pod in live})
+        # Of all nodes, before any pod is given one that another has.
+        for pod in self._pods.objects.values():
+            if pod["spec"].get("nodeName") in self._machine.nodes and not is_terminal(pod):
+                folder = PodFolder(self._context.pods_dir / uid_of(pod))
+                self._context.ports.keep(uid_of(pod), ports_before(pod, folder))
         # A pod that nobody understands keeps what it has: its processes may go on.
         await self._context.devices.retain((known | orphans) - {uid_of(pod) for pod in over})
         for pod in live:
@@ -262,6 +269,7 @@ class Kubelet:
         await self._end(uid)
         with self._supervisor.guard(f"clean-up after pod {uid}"):
             await self._context.devices.release(uid)
+            self._context.ports.give_back(uid)
             await asyncio.to_thread(PodFolder(self._context.pods_dir / uid).remove)
 
     async def _end(self, uid: str) -> None:

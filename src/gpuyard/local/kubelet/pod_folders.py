@@ -12,8 +12,9 @@ from __future__ import annotations
 import json
 import os
 from collections.abc import Iterable, Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
+from typing import Any
 
 from gpuyard import errors
 from gpuyard.atomic_files import replace_file
@@ -31,12 +32,14 @@ class PodRecord:
     Attributes:
         master_port: the port that its processes were given.
         node: that it was on; empty in the record of an older release.
+        ports: that stand in for its containerPorts; none in the record of an older release.
     """
 
     namespace: str
     name: str
     master_port: int
     node: str = ""
+    ports: Mapping[str, int] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -102,10 +105,11 @@ class PodFolder:
         """The record; None when there is none that can be read."""
         try:
             with os.fdopen(open_regular(self.path / _RECORD), "rb") as file:
-                raw: Mapping[str, object] = json.load(file)
+                raw: Mapping[str, Any] = json.load(file)
             port, node = int(str(raw["master_port"])), str(raw.get("node", ""))
-            return PodRecord(str(raw["namespace"]), str(raw["name"]), port, node)
-        except (OSError, ValueError, KeyError, TypeError, RecursionError):
+            ports = {str(name): int(port) for name, port in raw.get("ports", {}).items()}
+            return PodRecord(str(raw["namespace"]), str(raw["name"]), port, node, ports)
+        except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError):
             return None
 
     @property

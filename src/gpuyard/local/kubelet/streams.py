@@ -67,12 +67,22 @@ class KubeletStreams:
     ) -> ContainerStreams:
         """See `PodStreams.exec`."""
         folder, name = self._running(pod, container)
-        own = f"{self._own}-{next(self._numbers)}"
-        mark = f"{name}/{own}"
         try:
-            entry = await self._runtimes.enter(folder, command, tty=options.tty, mark=mark)
+            return await self.exec_in(folder, name, command, options)
         except errors.BadRequest as error:
             raise errors.BadRequest(f"{_named(pod, container)}: {error.message}") from error
+
+    async def exec_in(
+        self, folder: Path, name: str, command: list[str], options: StreamOptions
+    ) -> ExecProcess:
+        """As `exec`, in the start of this folder and name.
+
+        Raises:
+            BadRequest: it has ended.
+            InternalError: the command can't be started.
+        """
+        own = f"{self._own}-{next(self._numbers)}"
+        entry = await self._runtimes.enter(folder, command, tty=options.tty, mark=f"{name}/{own}")
         return ExecProcess.start(
             entry,
             stdin=options.stdin,

@@ -9,7 +9,7 @@ def test_none_is_given_twice() -> None:
     offers = iter([5, 5, 6, 6, 5, 7])
     pool = PortPool(lambda: next(offers))
     assert [pool.take("a"), pool.take("b"), pool.take("a")] == [5, 6, 5]
-    pool.keep("old", 6)
+    pool.keep("old", {"8000": 6})
     assert pool.take("c") == 7
 
 

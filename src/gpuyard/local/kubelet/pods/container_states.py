@@ -5,6 +5,7 @@ The last start is found in the pod's folder or, where that is lost, in the pod's
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import datetime
@@ -19,6 +20,8 @@ from gpuyard.local.kubelet.image_pulls import CannotGet, Images, Pull
 from gpuyard.local.kubelet.pod_folders import PodFolder
 from gpuyard.local.kubelet.pods.plan import NEVER, ON_FAILURE, Observed
 from gpuyard.local.kubelet.pods.status import ContainerRun, ContainerView
+from gpuyard.local.kubelet.probing.health import ContainerHealth
+from gpuyard.local.kubelet.probing.prober import Prober
 from gpuyard.local.runtime import journal as journals
 from gpuyard.local.runtime.container import Container
 from gpuyard.local.runtime.ending import is_by_chance
@@ -49,6 +52,11 @@ class ContainerState:
         obstacle: why it can't be started for now (reason, message).
         stop_grace_s: what its processes were given, None as long as nobody stops them.
         pull: of its image, where it has one.
+        prober: of its last start, where it has probes or a postStart hook.
+        pre_stop: its preStop hook, once it is to end.
+        tasks: that end with its last start.
+        hook_failed: its postStart hook has, so that it is to end.
+        restarts: it is ended for failing a probe, and starts again whatever its exit code.
     """
 
     spec: Manifest
@@ -63,6 +71,11 @@ class ContainerState:
     obstacle: tuple[str, str] = ("", "")
     stop_grace_s: float | None = None
     pull: Pull = field(default_factory=Pull)
+    prober: Prober | None = None
+    pre_stop: asyncio.Task[None] | None = None
+    tasks: list[asyncio.Task[None]] = field(default_factory=list)
+    hook_failed: bool = False
+    restarts: bool = False
 
     @property
     def name(self) -> str:
@@ -81,6 +94,11 @@ class ContainerState:
         if exit_ is None or exit_.reason != ExitReason.START_ERROR or self.failures >= _MOST_CHANCES:
             return False
         return is_by_chance(exit_.message)
+
+    @property
+    def health(self) -> ContainerHealth:
+        """What its probes have found."""
+        return self.prober.health if self.prober else ContainerHealth()
 
     @property
     def next_attempt(self) -> int:
@@ -125,12 +143,18 @@ class ContainerState:
         self.delay_s = 0.0
         self.obstacle = ("", "")
         self.stop_grace_s = None
+        self.prober = self.pre_stop = None
+        self.hook_failed = self.restarts = False
         self.pull.is_due = True
 
     def end(self, exit_: Exit, back_off: BackOff, now_s: float) -> None:
         """Notes the end of its last start."""
         assert self.current is not None
         self.container = None
+        self.prober = None
+        for task in self.tasks:
+            task.cancel()
+        self.tasks.clear()
         self.current = ContainerRun(self.current.attempt, self.current.started_at, exit_)
         ran_s = (exit_.finished_at - self.current.started_at).total_seconds()
         if self.began_s is not None:
@@ -161,8 +185,16 @@ class ContainerState:
             self.is_init,
             running=self.is_running,
             exit_code=None if exit_ is None or self._has_another_chance else exit_.code,
+            restarts=self.restarts,
             not_before_s=self.not_before_s,
         )
+
+    def told_health(self, pod: Manifest) -> tuple[bool, bool]:
+        """Whether the pod's status says of its last start that it has started, and is ready."""
+        told = next((one for one in container_statuses(pod) if one["name"] == self.name), {})
+        if self.current is None or told.get("restartCount") != self.current.attempt:
+            return False, False
+        return bool(told.get("started")), bool(told.get("ready"))
 
     def waiting(self, pod: Manifest) -> tuple[str, str]:
         """Reason and message of a container that isn't running and will be again; else empty."""
@@ -173,7 +205,8 @@ class ContainerState:
         exit_, policy = self.current.exit, pod["spec"]["restartPolicy"]
         if exit_ is None or self.delay_s == 0:
             return ("", "")
-        if policy == NEVER or (exit_.code == 0 and (self.is_init or policy == ON_FAILURE)):
+        ended_well = exit_.code == 0 and not self.restarts
+        if policy == NEVER or (ended_well and (self.is_init or policy == ON_FAILURE)):
             return ("", "")
         key = key_of(pod)
         return (
@@ -192,6 +225,8 @@ class ContainerState:
             previous=self.previous,
             waiting=waiting,
             image_id=self.pull.image.name if self.pull.image else "",
+            has_started=self.health.is_started,
+            serves=self.health.is_ready,
         )
 
 

@@ -24,6 +24,7 @@ class Observed:
     Attributes:
         exit_code: of its last run; None while it runs or when it never did.
         not_before_s: no start before this; None for at once.
+        restarts: it was ended so that it starts again, whatever its exit code.
     """
 
     name: str
@@ -31,11 +32,12 @@ class Observed:
     running: bool = False
     exit_code: int | None = None
     not_before_s: float | None = None
+    restarts: bool = False
 
     @property
     def succeeded(self) -> bool:
         """Whether its last run is over and went well."""
-        return self.exit_code == 0 and not self.running
+        return self.exit_code == 0 and not self.running and not self.restarts
 
 
 @dataclass(frozen=True)
@@ -109,7 +111,7 @@ def _starts(wanted: Sequence[Observed], now_s: float) -> PodPlan:
 def _wants_start(container: Observed, restart_policy: str) -> bool:
     if container.exit_code is None or restart_policy == ALWAYS:
         return True
-    return restart_policy == ON_FAILURE and container.exit_code != 0
+    return restart_policy == ON_FAILURE and not container.succeeded
 
 
 def phase_of(containers: Sequence[Observed], *, done: bool) -> str:

@@ -1,4 +1,4 @@
-"""What one pod holds of this node: its part of CPU and memory, its devices, its master's port."""
+"""What one pod holds of this node: its part of CPU and memory, its devices, its ports."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ from collections.abc import Sequence
 
 from gpuyard import errors
 from gpuyard.kube.objects import Manifest, key_of, labels_of, uid_of
+from gpuyard.kube.pods import listening_port
 from gpuyard.kube.requests import effective_requests
 from gpuyard.kube.wellknown import LABEL_RUN
 from gpuyard.local.kubelet.containers import device_requests
@@ -14,6 +15,17 @@ from gpuyard.local.kubelet.devices.manager import ContainerAllocation
 from gpuyard.local.kubelet.pod_folders import PodFolder, PodRecord
 from gpuyard.local.kubelet.pods.container_states import ContainerState
 from gpuyard.local.kubelet.pods.rejection import Rejection, admit
+from gpuyard.local.kubelet.ports import MASTER, own_port
+
+
+def ports_before(pod: Manifest, folder: PodFolder) -> dict[str, int]:
+    """The ports that a pod has had since before this process, as `PortPool` holds them: by its record or,
+    where its folder is lost, by its annotation."""
+    if record := folder.read_record():
+        return {MASTER: record.master_port, **record.ports}
+    own = (own_port(container) for container in pod["spec"]["containers"])
+    told = {port: listening_port(pod, port) for port in own if port is not None}
+    return {str(port): number for port, number in told.items() if number != port}
 
 
 class Reservation:
@@ -30,12 +42,19 @@ class Reservation:
         self._key = key_of(pod)
         self._run = labels_of(pod).get(LABEL_RUN, "")
         self._requests = effective_requests(pod["spec"])
+        found = (own_port(container) for container in pod["spec"]["containers"])
+        self._own_ports = [port for port in found if port is not None]
         self._folder = folder
 
     @property
     def master_port(self) -> int:
         """The same at every look."""
         return self._context.ports.take(self._uid)
+
+    @property
+    def ports(self) -> dict[int, int]:
+        """Which ports stand in for containerPorts; the same at every look."""
+        return self._context.ports.take_each(self._uid, self._own_ports)
 
     async def take(self, states: Sequence[ContainerState]) -> Rejection | None:
         """Takes all that the pod asks for; or says why the node doesn't have it, and takes nothing.
@@ -53,7 +72,8 @@ class Reservation:
         try:
             for state in states:
                 self.allocations[state.name] = await self._allocate(state)
-            self._folder.write_record(PodRecord(*self._key, self.master_port, context.node.name))
+            ports = {str(port): number for port, number in self.ports.items()}
+            self._folder.write_record(PodRecord(*self._key, self.master_port, context.node.name, ports))
         except errors.CheckpointError:
             raise
         except errors.DeviceError:
@@ -63,10 +83,11 @@ class Reservation:
 
     def restore(self, states: Sequence[ContainerState]) -> bool:
         """Takes over what an earlier kubelet took; False when none of the containers was started."""
-        if record := self._folder.read_record():
-            self._context.ports.keep(self._uid, record.master_port)
         if all(state.current is None for state in states):
             return False
+        # What was started without is told by nobody where it is to listen.
+        held = self._context.ports.held(self._uid)
+        self._own_ports = [port for port in self._own_ports if str(port) in held]
         self._context.held[self._uid] = self._requests
         return True
 

@@ -44,6 +44,8 @@ class ContainerView:
         waiting: why it isn't running but will be (reason, message); empty reason when it won't.
         image_id: the image by its digest, where it has one and that is known.
         devices: health of those that it holds, by resource and id, as `device_health` has it.
+        has_started: as its startup probe says, where it has one.
+        serves: as its readiness probe says, where it has one.
     """
 
     name: str
@@ -54,11 +56,18 @@ class ContainerView:
     waiting: tuple[str, str] = ("", "")
     image_id: str = ""
     devices: Mapping[str, Mapping[str, str]] = field(default_factory=dict)
+    has_started: bool = True
+    serves: bool = True
 
     @property
     def is_running(self) -> bool:
         """Whether its last start goes on."""
         return self.current is not None and self.current.exit is None
+
+    @property
+    def is_ready(self) -> bool:
+        """Whether it runs and serves."""
+        return self.is_running and self.has_started and self.serves
 
     @property
     def has_succeeded(self) -> bool:
@@ -153,8 +162,8 @@ def _container(place: str, container: ContainerView, idle: str) -> dict[str, Any
         "name": container.name,
         "image": container.image,
         "imageID": container.image_id,
-        "ready": container.has_succeeded if container.is_init else container.is_running,
-        "started": container.is_running,
+        "ready": container.has_succeeded if container.is_init else container.is_ready,
+        "started": container.is_running and container.has_started,
         "restartCount": current.attempt if current else 0,
         "state": state,
         "lastState": {"terminated": last} if last else {},
@@ -203,7 +212,7 @@ def _conditions(
 def _verdicts(containers: Sequence[ContainerView], phase: str) -> list[tuple[str, str, str, str]]:
     """Type, status, reason and message of each condition that the kubelet keeps."""
     unfinished = [c.name for c in containers if c.is_init and not c.has_succeeded]
-    unready = [c.name for c in containers if not c.is_init and not c.is_running]
+    unready = [c.name for c in containers if not c.is_init and not c.is_ready]
     over = {"Succeeded": "PodCompleted", "Failed": "PodFailed"}.get(phase)
     ready: tuple[str, str, str] = ("True", "", "")
     if over:

@@ -6,30 +6,28 @@ import asyncio
 import dataclasses
 import logging
 import signal
-from collections.abc import Mapping, Sequence
 from contextlib import suppress
-from pathlib import Path
 from typing import Any, Literal
 
 from gpuyard import errors
 from gpuyard.kube.ages import Ages
 from gpuyard.kube.objects import PODS, Manifest, key_of, uid_of
 from gpuyard.kube.timestamps import later, parse_time
-from gpuyard.kube.wellknown import RUNTIME_CLASS_PROCESS
-from gpuyard.local.kubelet.containers import start_container
 from gpuyard.local.kubelet.context import KubeletContext
-from gpuyard.local.kubelet.pod_folders import PodFolder, VolumeFile
+from gpuyard.local.kubelet.pod_folders import PodFolder
 from gpuyard.local.kubelet.pods.container_states import ContainerState, container_states, waiting_of
+from gpuyard.local.kubelet.pods.lifecycle import ContainerLifecycle
 from gpuyard.local.kubelet.pods.not_applied import not_applied
 from gpuyard.local.kubelet.pods.oom_kills import OomKills
 from gpuyard.local.kubelet.pods.plan import phase_of, plan, stop_grace_s
 from gpuyard.local.kubelet.pods.rejection import Rejection, refused_by_devices
 from gpuyard.local.kubelet.pods.reservation import Reservation
+from gpuyard.local.kubelet.pods.starting import NOT_BY_TIME_S, ContainerStarter, is_process
 from gpuyard.local.kubelet.pods.status import ContainerView, device_health, pod_status, rejected_status
 from gpuyard.local.kubelet.pods.writer import PodWriter
-from gpuyard.local.kubelet.volumes import pod_files, set_up_volumes
+from gpuyard.local.kubelet.ports import with_free_port
 from gpuyard.local.runtime.container import Container
-from gpuyard.local.runtime.values import Exit, ExitReason
+from gpuyard.local.runtime.values import Exit
 from gpuyard.workloads.stopping import StopOptions
 
 log = logging.getLogger(__name__)
@@ -39,8 +37,6 @@ _OOM_LOOK_S = 10.0
 _RETRY_S = 0.1
 _RETRY_MAX_S = 30.0
 _DEADLINE = Rejection("DeadlineExceeded", "Pod was active on the node longer than the specified deadline")
-#: A start that waits for something else than a moment.
-_NOT_BY_TIME_S = 86_400.0
 
 
 class PodWorker:
@@ -71,12 +67,13 @@ class PodWorker:
         self._ended_by: Rejection | None = None
         self.is_removed = False
         self._admitted = self._annotated = False
-        #: Folders of its volumes elsewhere; None as long as its volumes aren't set up.
-        self._elsewhere: Mapping[str, Path] | None = None
-        #: Files with what is written on the pod, as they were last written.
-        self._files: Mapping[str, Sequence[VolumeFile]] = {}
         self._wake = asyncio.Event()
         self._group = asyncio.TaskGroup()
+        wake = self._wake.set
+        self._starter = ContainerStarter(
+            context, self._folder, self._reservation, self._group, self._tell, wake
+        )
+        self._lifecycle = ContainerLifecycle(context, self._group, self._tell, wake)
 
     def update(self, pod: Manifest) -> None:
         """The pod changed."""
@@ -128,7 +125,7 @@ class PodWorker:
         while not self._wake.is_set() and (now_s := self._now_s()) < until_s:
             counts = any(state.container and state.container.counts_oom_kills for state in self.states)
             with suppress(TimeoutError):
-                async with asyncio.timeout(min(until_s - now_s, _OOM_LOOK_S if counts else _NOT_BY_TIME_S)):
+                async with asyncio.timeout(min(until_s - now_s, _OOM_LOOK_S if counts else NOT_BY_TIME_S)):
                     await self._wake.wait()
             if self._oom_kills.look(self.states):
                 return
@@ -147,8 +144,8 @@ class PodWorker:
                 return None
         if not self._is_ending and not self._annotated:
             await self._annotate()
-        if not self._is_ending:
-            await self._rewrite_files()
+        if not self._is_ending and any(state.current for state in self.states):
+            await self._starter.rewrite_files(self.pod)
         spec = self.pod["spec"]
         observed = [state.observed() for state in self.states]
         step = plan(
@@ -161,9 +158,11 @@ class PodWorker:
         if step.expired:
             self._ended_by = _DEADLINE
         if step.stop:
-            await self._stop()
+            self._stop()
+        elif not self._is_ending:
+            self._stop_failed()
         due = [state for state in self.states if state.name in step.start]
-        if due and await self._mount(due):
+        if due and await self._starter.mount(self.pod, due):
             for state in due:
                 await self._start(state)
         if step.done:
@@ -182,7 +181,11 @@ class PodWorker:
             if state.container is not None:
                 self._watch(state, state.container)
         if self._reservation.restore(self.states):
-            self._admitted = self._annotated = self._mounted = True
+            self._admitted = self._annotated = True
+            self._give_ports()
+        for state in self.states:
+            if state.container is not None:
+                self._lifecycle.resume(state, state.container, self._reservation.ports, self.pod)
         seconds = self.pod["spec"].get("activeDeadlineSeconds")
         ends = [s.current.exit for s in self.states if not s.is_init and s.current and s.current.exit]
         if seconds is not None and any(e.finished_at >= later(self._started_at, seconds) for e in ends):
@@ -212,14 +215,19 @@ class PodWorker:
         for state in self.states:
             state.obstacle = ("", "")
         self._admitted = True
+        self._give_ports()
         return None
+
+    def _give_ports(self) -> None:
+        for state in self.states:
+            state.spec = with_free_port(state.spec, self._reservation.ports)
 
     async def _annotate(self) -> None:
         """Says on the pod what it got, before anything of it starts."""
-        context, spec = self._context, self.pod["spec"]
-        applied = context.runtimes.choose(image=not self._is_process).applied
-        fields = not_applied(spec, applied)
-        await self._writer.annotate(applied.isolation, list(self._reservation.allocations.values()), fields)
+        applied = self._context.runtimes.choose(image=not is_process(self.pod)).applied
+        fields = not_applied(self.pod["spec"], applied)
+        held = self._reservation
+        await self._writer.annotate(applied.isolation, list(held.allocations.values()), held.ports, fields)
         self._annotated = True
 
     async def _reject(self, rejection: Rejection) -> None:
@@ -229,84 +237,13 @@ class PodWorker:
         await self._writer.write_status(status)
         self._tell("Warning", rejection.reason, rejection.message)
 
-    @property
-    def _is_process(self) -> bool:
-        return bool(self.pod["spec"].get("runtimeClassName") == RUNTIME_CLASS_PROCESS)
-
-    async def _mount(self, due: Sequence[ContainerState]) -> bool:
-        """Sets the pod's volumes up before anything of it starts; False when these starts have to wait."""
-        if self._elsewhere is not None:
-            return True
-        try:
-            self._elsewhere = await set_up_volumes(self._context, self.pod, self._folder)
-        except errors.MountError as error:
-            self._tell("Warning", "FailedMount", error.message)
-            # On a full disk there may be no room for an event.
-            unwritten = error.message if isinstance(error.__cause__, OSError) else ""
-            for state in due:
-                state.obstacle = ("ContainerCreating", unwritten)
-                state.not_before_s = self._now_s() + self._context.back_off.obstacle_s
-            return False
-        return True
-
-    async def _rewrite_files(self) -> None:
-        """Brings what was written on the pod meanwhile into the files of a pod that has started."""
-        if all(state.current is None for state in self.states):
-            return
-        before, self._files = self._files, pod_files(self.pod)
-        for name, files in self._files.items():
-            for file in set(files).difference(before.get(name, ())):
-                await asyncio.to_thread(self._folder.replace_file, name, file)
-
     async def _start(self, state: ContainerState) -> None:
-        context, attempt = self._context, state.next_attempt
-        if not self._is_process and state.pull.is_due:
-            self._get_image(state)
-            return
-        try:
-            allocation = await self._reservation.devices_of(state)
-            port, image = self._reservation.master_port, state.pull.image
-            elsewhere = self._elsewhere or {}
-            container = await start_container(
-                context, self.pod, state.spec, attempt, allocation, port, image, elsewhere
-            )
-        except errors.StartError as error:
-            state.begin(None, context.clock(), self._now_s())
-            self._tell("Warning", "Failed", f"Error: {error.message}")
-            self._ended(state, Exit(error.code, ExitReason.START_ERROR, context.clock(), error.in_one_line))
-            return
-        except (errors.ProcessError, errors.DeviceError, errors.ImageError) as error:
-            missing = isinstance(error, errors.ContainerConfigError)
-            reason = "CreateContainerConfigError" if missing else "CreateContainerError"
-            if state.obstacle != (reason, error.message):
-                self._tell("Warning", "Failed", f"Error: {error.message}")
-            state.obstacle = (reason, error.message)
-            state.not_before_s = self._now_s() + context.back_off.obstacle_s
-            return
-        state.begin(container, container.started_at, self._now_s())
-        self._watch(state, container)
-        self._tell("Normal", "Created", f"Created container: {state.name}")
-        self._tell("Normal", "Started", f"Started container {state.name}")
-        if attempt >= 2:
-            # Its log and that of the run before are kept, as in Kubernetes.
-            await asyncio.to_thread(self._folder.remove_attempt, state.name, attempt - 2)
-
-    def _get_image(self, state: ContainerState) -> None:
-        """Pulls beside everything else: it may take minutes, and the pod may be deleted meanwhile."""
-        now_s = self._now_s()
-        backed_off = state.pull.backed_off(state.spec["image"], now_s)
-        if backed_off is not None:
-            state.obstacle, state.not_before_s = backed_off, state.pull.retry_at_s
-        elif state.pull.task is None:
-            state.obstacle, state.not_before_s = ("ContainerCreating", ""), now_s + _NOT_BY_TIME_S
-            state.pull.task = self._group.create_task(
-                self._pull(state), name=f"image {self.uid}/{state.name}"
-            )
-
-    async def _pull(self, state: ContainerState) -> None:
-        if failure := await state.get_image(self._context.images, self._context.back_off, self._now_s):
-            self._tell("Warning", "Failed", failure)
-        self._wake.set()
+        started = await self._starter.start(self.pod, state)
+        if isinstance(started, Exit):
+            self._ended(state, started)
+        elif started is not None:
+            self._watch(state, started)
+            self._lifecycle.begin(state, started, self._reservation.ports)
 
     def _watch(self, state: ContainerState, container: Container) -> None:
         async def watch() -> None:
@@ -324,16 +261,22 @@ class PodWorker:
         if state.delay_s > 0 and self._waiting(state)[0]:
             self._tell("Warning", "BackOff", f"Back-off restarting failed container {state.name}")
 
-    async def _stop(self) -> None:
-        grace_s = stop_grace_s(self.pod, removed=self.is_removed)
-        by = signal.Signals[StopOptions.of(self.pod).signal or "SIGTERM"]
+    def _stop(self) -> None:
+        """Ends all that runs."""
+        grace_s, by = self._how_to_stop()
         for state in self.states:
-            if state.container is None or (state.stop_grace_s is not None and state.stop_grace_s <= grace_s):
-                continue
-            if state.stop_grace_s is None:
-                self._tell("Normal", "Killing", f"Stopping container {state.name}")
-            state.stop_grace_s = grace_s
-            self._group.create_task(state.container.stop(grace_s, by), name=f"stop {self.uid}/{state.name}")
+            self._lifecycle.end(state, self._reservation.ports, grace_s, by)
+
+    def _stop_failed(self) -> None:
+        """Ends what has failed a probe or a hook."""
+        grace_s, by = self._how_to_stop()
+        for state in self.states:
+            policy = self.pod["spec"]["restartPolicy"]
+            self._lifecycle.end_failed(state, self._reservation.ports, grace_s, by, policy)
+
+    def _how_to_stop(self) -> tuple[float, signal.Signals]:
+        by = signal.Signals[StopOptions.of(self.pod).signal or "SIGTERM"]
+        return stop_grace_s(self.pod, removed=self.is_removed), by
 
     async def _finish(self) -> None:
         """Gives everything back, and only then says so: whoever waits for it may take it at once."""
@@ -356,7 +299,7 @@ class PodWorker:
     async def _report(self, wake_at_s: float | None) -> float:
         """Tells what has changed; returns when to look again."""
         now_s = self._now_s()
-        wake_at_s = now_s + _NOT_BY_TIME_S if wake_at_s is None else wake_at_s
+        wake_at_s = now_s + NOT_BY_TIME_S if wake_at_s is None else wake_at_s
         await self._tell_oom_kills()
         settled_at_s = await self._writer.settle(self._make_status(done=False), now_s)
         return wake_at_s if settled_at_s is None else min(wake_at_s, settled_at_s)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from typing import Any
@@ -13,6 +14,7 @@ from gpuyard.kube.wellknown import (
     ANNOTATION_DEVICES,
     ANNOTATION_ISOLATION,
     ANNOTATION_NOT_APPLIED,
+    ANNOTATION_PORTS,
     ENV_SIMULATED,
     LABEL_SIMULATED,
 )
@@ -68,9 +70,19 @@ class PodWriter:
         self.status = status
 
     async def annotate(
-        self, isolation: str, allocations: Sequence[ContainerAllocation], not_applied: Sequence[str]
+        self,
+        isolation: str,
+        allocations: Sequence[ContainerAllocation],
+        ports: Mapping[int, int],
+        not_applied: Sequence[str],
     ) -> None:
         """Says what the pod got, and what of its spec it didn't get.
+
+        Args:
+            isolation: of its containers.
+            allocations: their devices.
+            ports: that stand in for containerPorts.
+            not_applied: fields of its spec.
 
         Raises:
             GpuyardError: it can't be written now.
@@ -82,6 +94,7 @@ class PodWriter:
             # An init container's devices are its successors' too.
             ANNOTATION_DEVICES: ",".join(dict.fromkeys(ids)),
             ANNOTATION_NOT_APPLIED: ",".join(not_applied),
+            ANNOTATION_PORTS: json.dumps(ports) if ports else "",
             LABEL_SIMULATED: "true" if simulated else "",
         }
         wanted = {name: text for name, text in texts.items() if text}

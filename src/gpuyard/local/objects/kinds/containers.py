@@ -18,6 +18,7 @@ from gpuyard.local.objects.kinds.fields import (
     required,
 )
 from gpuyard.local.objects.kinds.kind import FieldError
+from gpuyard.local.objects.kinds.probes import default_probes, no_probes, validate_probes
 from gpuyard.local.objects.kinds.resources import validate_resources
 
 _PULL_POLICIES = ("Always", "IfNotPresent", "Never")
@@ -45,12 +46,25 @@ def default_container(container: dict[str, Any]) -> None:
         reference = (variable.get("valueFrom") or {}).get("fieldRef")
         if reference is not None:
             reference.setdefault("apiVersion", "v1")
+    default_probes(container)
 
 
 def validate_containers(
-    path: str, containers: list[dict[str, Any]], volumes: Collection[str], names: set[str]
+    path: str,
+    containers: list[dict[str, Any]],
+    volumes: Collection[str],
+    names: set[str],
+    grace_s: int | None,
 ) -> list[FieldError]:
-    """Rules of each container; `names` collects those seen, so that init containers count too."""
+    """Rules of each container.
+
+    Args:
+        path: of the list.
+        containers: the list.
+        volumes: names of those that they may mount.
+        names: collects those of the containers, so that init containers count too.
+        grace_s: of the pod; None for init containers, which have neither probes nor hooks.
+    """
     found: list[FieldError] = []
     for index, container in enumerate(containers):
         place = f"{path}[{index}]"
@@ -60,6 +74,9 @@ def validate_containers(
             found.append(duplicate(f"{place}.name", name))
         names.add(name)
         found += _validate_container(place, container, volumes)
+        found += (
+            no_probes(place, container) if grace_s is None else validate_probes(place, container, grace_s)
+        )
     return found
 
 

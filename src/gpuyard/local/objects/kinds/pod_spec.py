@@ -50,8 +50,9 @@ def validate_pod_spec(path: str, spec: Mapping[str, Any]) -> list[FieldError]:
     names: set[str] = set()
     if not spec.get("containers"):
         found.append(required(f"{path}.containers"))
-    found += validate_containers(f"{path}.containers", spec.get("containers") or [], volumes, names)
-    found += validate_containers(f"{path}.initContainers", spec.get("initContainers") or [], volumes, names)
+    grace_s = spec.get("terminationGracePeriodSeconds", 30)
+    for field, grace in (("containers", grace_s), ("initContainers", None)):
+        found += validate_containers(f"{path}.{field}", spec.get(field) or [], volumes, names, grace)
     found += check_one_of(f"{path}.restartPolicy", spec.get("restartPolicy", ""), _RESTART_POLICIES)
     found += check_one_of(f"{path}.dnsPolicy", spec.get("dnsPolicy", ""), _DNS_POLICIES)
     found += _validate_numbers(path, spec)

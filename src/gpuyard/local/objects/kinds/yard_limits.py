@@ -41,10 +41,6 @@ _POD_FIELDS = {
     "schedulingGroup": "this yard schedules pods one by one",
 }
 _CONTAINER_FIELDS = {
-    "livenessProbe": "this yard runs no probes yet",
-    "readinessProbe": "this yard runs no probes yet",
-    "startupProbe": "this yard runs no probes yet",
-    "lifecycle": "this yard runs no lifecycle hooks",
     "restartPolicy": "this yard has no restart policy of single containers",
     "restartPolicyRules": "this yard has no restart policy of single containers",
     "volumeDevices": "this yard has no block volumes",
