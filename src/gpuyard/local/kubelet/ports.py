@@ -17,7 +17,8 @@ PORT = "PORT"
 #: What the pod's port for PET_MASTER_PORT is held as; those of containers are held as their containerPorts.
 MASTER = "master"
 
-_LOWEST, _FEWEST, _TRIES = 20000, 1000, 50
+#: Those below are of runs of several pods, see `PET_MASTER_PORT` in docs/reference/environment.md.
+_LOWEST, _FEWEST, _TRIES = 30000, 1000, 50
 _CONNECTIONS = Path("/proc/sys/net/ipv4/ip_local_port_range")
 
 

@@ -16,8 +16,8 @@ from gpuyard.local.kubelet.context import KubeletContext
 from gpuyard.local.kubelet.pods.container_states import ContainerState
 from gpuyard.local.kubelet.pods.plan import NEVER
 from gpuyard.local.kubelet.pods.starting import Tell
-from gpuyard.local.kubelet.probing.answer import Answer, Verdict
-from gpuyard.local.kubelet.probing.handlers import Target
+from gpuyard.local.kubelet.probing.answer import ProbeAnswer, ProbeResult
+from gpuyard.local.kubelet.probing.handlers import ProbeTarget
 from gpuyard.local.kubelet.probing.health import ContainerHealth
 from gpuyard.local.kubelet.probing.probe import Probe, probes_of
 from gpuyard.local.kubelet.probing.prober import Prober
@@ -61,7 +61,7 @@ class ContainerLifecycle:
         probes = probes_of(state.spec)
         if hook is None and not probes:
             return
-        target = Target(state.spec, container, self._context.streams, ports)
+        target = ProbeTarget(state.spec, container, self._context.streams, ports)
         self._attend(state, target, ContainerHealth.of(probes, held=hook is not None), age_s=0.0)
         if hook is not None:
             self._create_task(state, self._after_start(state, target, hook), "postStart")
@@ -76,11 +76,11 @@ class ContainerLifecycle:
         started, ready = state.told_health(pod)
         health = ContainerHealth.of(probes, started=started, ready=ready)
         age_s = (self._context.clock() - container.started_at).total_seconds()
-        target = Target(state.spec, container, self._context.streams, ports)
+        target = ProbeTarget(state.spec, container, self._context.streams, ports)
         self._attend(state, target, health, age_s=max(0.0, age_s))
 
     def _attend(
-        self, state: ContainerState, target: Target, health: ContainerHealth, *, age_s: float
+        self, state: ContainerState, target: ProbeTarget, health: ContainerHealth, *, age_s: float
     ) -> None:
         state.prober = Prober(
             health,
@@ -92,13 +92,13 @@ class ContainerLifecycle:
         )
         self._create_task(state, state.prober.run(), "probes")
 
-    def _tell_answer(self, probe: Probe, answer: Answer) -> None:
-        if answer.verdict is Verdict.SUCCESS:
+    def _tell_answer(self, probe: Probe, answer: ProbeAnswer) -> None:
+        if answer.result is ProbeResult.SUCCESS:
             return
-        reason = "ProbeWarning" if answer.verdict is Verdict.WARNING else "Unhealthy"
-        self._tell("Warning", reason, f"{probe.kind} probe {answer.verdict}: {answer.text}")
+        reason = "ProbeWarning" if answer.result is ProbeResult.WARNING else "Unhealthy"
+        self._tell("Warning", reason, f"{probe.kind} probe {answer.result}: {answer.text}")
 
-    async def _after_start(self, state: ContainerState, target: Target, hook: Mapping[str, Any]) -> None:
+    async def _after_start(self, state: ContainerState, target: ProbeTarget, hook: Mapping[str, Any]) -> None:
         failed = await target.run_hook(hook)
         if state.container is not target.container or state.prober is None:
             return
@@ -146,7 +146,7 @@ class ContainerLifecycle:
         if state.stop_grace_s is None:
             self._tell("Normal", "Killing", why)
             if grace_s > 0 and (hook := _hooks(state).get("preStop")):
-                target = Target(state.spec, container, self._context.streams, ports)
+                target = ProbeTarget(state.spec, container, self._context.streams, ports)
                 state.pre_stop = self._create_task(state, self._before_stop(target, hook), "preStop")
         state.stop_grace_s = grace_s
         self._group.create_task(
@@ -163,7 +163,7 @@ class ContainerLifecycle:
             grace_s = max(_LEAST_GRACE_S, grace_s - (self._context.seconds() - began_s))
         await container.stop(grace_s, by)
 
-    async def _before_stop(self, target: Target, hook: Mapping[str, Any]) -> None:
+    async def _before_stop(self, target: ProbeTarget, hook: Mapping[str, Any]) -> None:
         if await target.run_hook(hook):
             self._tell("Warning", "FailedPreStopHook", "PreStopHook failed")
 

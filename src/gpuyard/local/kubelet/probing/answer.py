@@ -9,7 +9,7 @@ from enum import StrEnum
 MAX_ANSWER_BYTES = 10 << 10
 
 
-class Verdict(StrEnum):
+class ProbeResult(StrEnum):
     """How it went; the word that the event has after the probe's kind."""
 
     SUCCESS = "succeeded"
@@ -21,20 +21,20 @@ class Verdict(StrEnum):
 
 
 @dataclass(frozen=True)
-class Answer:
+class ProbeAnswer:
     """The verdict, and in Kubernetes' words what was said."""
 
-    verdict: Verdict
+    result: ProbeResult
     text: str = ""
 
     @property
     def succeeded(self) -> bool | None:
         """None where it doesn't count."""
-        if self.verdict is Verdict.UNKNOWN:
+        if self.result is ProbeResult.UNKNOWN:
             return None
-        return self.verdict is not Verdict.FAILURE
+        return self.result is not ProbeResult.FAILURE
 
 
-def failure(text: str) -> Answer:
+def failure(text: str) -> ProbeAnswer:
     """The container doesn't answer as it should."""
-    return Answer(Verdict.FAILURE, text)
+    return ProbeAnswer(ProbeResult.FAILURE, text)

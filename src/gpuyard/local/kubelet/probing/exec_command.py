@@ -11,7 +11,7 @@ from contextlib import suppress
 from functools import partial
 
 from gpuyard import errors
-from gpuyard.local.kubelet.probing.answer import MAX_ANSWER_BYTES, Answer, Verdict, failure
+from gpuyard.local.kubelet.probing.answer import MAX_ANSWER_BYTES, ProbeAnswer, ProbeResult, failure
 from gpuyard.local.kubelet.streams import KubeletStreams
 from gpuyard.local.objects.pod_streams import StreamOptions
 from gpuyard.local.runtime.container import Container
@@ -23,12 +23,12 @@ _OUTPUTS = StreamOptions(stdin=False, stdout=True, stderr=True, tty=False)
 
 async def run_command(
     streams: KubeletStreams, container: Container, command: list[str], timeout_s: float | None
-) -> Answer:
+) -> ProbeAnswer:
     """Runs it to its end, or to the end of its time."""
     try:
         process = await streams.exec_in(container.folder, container.name, command, _OUTPUTS)
     except errors.GpuyardError as error:
-        return Answer(Verdict.UNKNOWN, error.message)
+        return ProbeAnswer(ProbeResult.UNKNOWN, error.message)
     said = bytearray()
     loop = asyncio.get_running_loop()
     read = list(process.outputs.values())
@@ -43,7 +43,7 @@ async def run_command(
     finally:
         await _close(process, read, said)
     text = said.decode(errors="replace")
-    return Answer(Verdict.SUCCESS, text) if code == 0 else failure(text)
+    return ProbeAnswer(ProbeResult.SUCCESS, text) if code == 0 else failure(text)
 
 
 async def _close(process: ExecProcess, read: list[int], said: bytearray) -> None:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from gpuyard.local.kubelet.probing.answer import Answer, Verdict, failure
+from gpuyard.local.kubelet.probing.answer import ProbeAnswer, ProbeResult, failure
 
 _CHECK = "/grpc.health.v1.Health/Check"
 _STATUSES = ("UNKNOWN", "SERVING", "NOT_SERVING", "SERVICE_UNKNOWN")
@@ -16,7 +16,7 @@ _SERVING = 1
 _STRING_1, _VARINT_1 = 0x0A, 0x08
 
 
-async def check(host: str, port: int, service: str, timeout_s: float) -> Answer:
+async def check(host: str, port: int, service: str, timeout_s: float) -> ProbeAnswer:
     """Asks once, without TLS, as Kubernetes does."""
     import grpc.aio
 
@@ -30,7 +30,7 @@ async def check(host: str, port: int, service: str, timeout_s: float) -> Answer:
         except grpc.aio.AioRpcError as error:
             return failure(_why(error.code().name, error.details() or "", address, timeout_s))
     if status == _SERVING:
-        return Answer(Verdict.SUCCESS, "service healthy")
+        return ProbeAnswer(ProbeResult.SUCCESS, "service healthy")
     name = _STATUSES[status] if 0 <= status < len(_STATUSES) else str(status)
     return failure(f'service unhealthy (responded with "{name}")')
 

@@ -15,7 +15,7 @@ from gpuyard import errors
 from gpuyard.kube.references import expand_references
 from gpuyard.local.kubelet.environment import POD_IP
 from gpuyard.local.kubelet.probing import grpc_health
-from gpuyard.local.kubelet.probing.answer import Answer, Verdict, failure
+from gpuyard.local.kubelet.probing.answer import ProbeAnswer, ProbeResult, failure
 from gpuyard.local.kubelet.probing.exec_command import run_command
 from gpuyard.local.kubelet.probing.http_get import HttpGet, dial_error
 from gpuyard.local.kubelet.probing.probe import Probe
@@ -26,7 +26,7 @@ _LOOPBACK = ("", "127.0.0.1", "::1", "localhost", POD_IP)
 
 
 @dataclass(frozen=True)
-class Target:
+class ProbeTarget:
     """One start of a container, as probes and hooks reach it.
 
     Attributes:
@@ -41,15 +41,15 @@ class Target:
     streams: KubeletStreams
     ports: Mapping[int, int]
 
-    async def probe(self, probe: Probe) -> Answer:
+    async def probe(self, probe: Probe) -> ProbeAnswer:
         """Makes a probe once."""
         [(kind, action)] = probe.handler.items()
         try:
             return await self._ask(kind, action, probe.timeout_s)
         except errors.BadRequest as error:
-            return Answer(Verdict.UNKNOWN, error.message)
+            return ProbeAnswer(ProbeResult.UNKNOWN, error.message)
 
-    async def _ask(self, kind: str, action: Mapping[str, Any], timeout_s: float) -> Answer:
+    async def _ask(self, kind: str, action: Mapping[str, Any], timeout_s: float) -> ProbeAnswer:
         match kind:
             case "exec":
                 return await run_command(self.streams, self.container, self._words(action), timeout_s)
@@ -103,7 +103,7 @@ class Target:
         return host, self.ports.get(port, port) if host in _LOOPBACK else port
 
 
-async def _connects(host: str, port: int, timeout_s: float) -> Answer:
+async def _connects(host: str, port: int, timeout_s: float) -> ProbeAnswer:
     try:
         async with asyncio.timeout(timeout_s):
             _, writer = await asyncio.open_connection(host, port)
@@ -114,4 +114,4 @@ async def _connects(host: str, port: int, timeout_s: float) -> Answer:
     writer.close()
     with suppress(OSError):
         await writer.wait_closed()
-    return Answer(Verdict.SUCCESS)
+    return ProbeAnswer(ProbeResult.SUCCESS)

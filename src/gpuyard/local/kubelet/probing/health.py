@@ -12,7 +12,7 @@ from gpuyard.local.kubelet.probing.probe import Probe, ProbeKind
 
 
 @dataclass(frozen=True)
-class Finding:
+class ProbeFinding:
     """What one probe has found.
 
     Attributes:
@@ -25,11 +25,11 @@ class Finding:
     last: bool | None = None
     in_a_row: int = 0
 
-    def after(self, probe: Probe, succeeded: bool) -> Finding:
+    def after(self, probe: Probe, succeeded: bool) -> ProbeFinding:
         """With one more answer."""
         in_a_row = self.in_a_row + 1 if succeeded == self.last else 1
         enough = in_a_row >= (probe.successes if succeeded else probe.failures)
-        return Finding(succeeded if enough else self.holds, succeeded, in_a_row)
+        return ProbeFinding(succeeded if enough else self.holds, succeeded, in_a_row)
 
 
 @dataclass(frozen=True)
@@ -45,7 +45,7 @@ class ContainerHealth:
     """
 
     probes: Mapping[ProbeKind, Probe] = field(default_factory=dict)
-    findings: Mapping[ProbeKind, Finding] = field(default_factory=dict)
+    findings: Mapping[ProbeKind, ProbeFinding] = field(default_factory=dict)
     is_held: bool = False
     is_ending: bool = False
     failed: ProbeKind | None = None
@@ -62,7 +62,7 @@ class ContainerHealth:
         """Of a container before any answer. What was found of it before, by a kubelet that has gone away,
         goes on to hold until answers say otherwise: `started`, `ready`."""
         holds = {ProbeKind.STARTUP: started, ProbeKind.READINESS: ready, ProbeKind.LIVENESS: True}
-        return cls(probes, {kind: Finding(holds[kind]) for kind in probes}, is_held=held)
+        return cls(probes, {kind: ProbeFinding(holds[kind]) for kind in probes}, is_held=held)
 
     @property
     def is_started(self) -> bool:

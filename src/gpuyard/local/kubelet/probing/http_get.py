@@ -18,7 +18,7 @@ from urllib.parse import quote, urljoin, urlsplit
 
 import httptools
 
-from gpuyard.local.kubelet.probing.answer import MAX_ANSWER_BYTES, Answer, Verdict, failure
+from gpuyard.local.kubelet.probing.answer import MAX_ANSWER_BYTES, ProbeAnswer, ProbeResult, failure
 
 USER_AGENT = "kube-probe/1.37"
 _MAX_HEAD_BYTES = 1 << 20
@@ -57,27 +57,27 @@ class HttpGet:
         given = [(one["name"], one.get("value", "")) for one in raw.get("httpHeaders") or ()]
         return cls(url, given)
 
-    async def ask(self, timeout_s: float | None) -> Answer:
+    async def ask(self, timeout_s: float | None) -> ProbeAnswer:
         """Gets it, on the way of redirects that stay on its host."""
-        response = _Response()
+        response = _HttpAnswer()
         try:
             async with asyncio.timeout(timeout_s):
                 for _ in range(_MAX_REDIRECTS):
                     url = urljoin(self.url, response.location) if response.location else self.url
-                    response = _Response()
+                    response = _HttpAnswer()
                     await _get(url, self.headers, response)
                     if not response.location or not _is_same_host(self.url, urljoin(url, response.location)):
                         return response.judge()
                 raise _GetError(f"stopped after {_MAX_REDIRECTS} redirects")
         except TimeoutError:
             if response.has_head:
-                return Answer(Verdict.UNKNOWN, _TIMED_OUT_LATE)
+                return ProbeAnswer(ProbeResult.UNKNOWN, _TIMED_OUT_LATE)
             return failure(f'Get "{self.url}": {_TIMED_OUT}')
         except _GetError as error:
             return failure(f'Get "{self.url}": {error}')
 
 
-class _Response:
+class _HttpAnswer:
     """What `httptools` tells of one response."""
 
     def __init__(self) -> None:
@@ -109,17 +109,17 @@ class _Response:
         """Whether nothing more of it counts."""
         return self.is_complete or len(self.body) > MAX_ANSWER_BYTES
 
-    def judge(self) -> Answer:
+    def judge(self) -> ProbeAnswer:
         """Of a status from 200 to 399 that it is well; what a page says isn't told where that went wrong."""
         if not 200 <= self.status < 400:
             return failure(f"HTTP probe failed with statuscode: {self.status}")
         said = bytes(self.body[:MAX_ANSWER_BYTES]).decode(errors="replace")
         if self.status >= 300:
-            return Answer(Verdict.WARNING, f"Probe terminated redirects, Response body: {said}")
-        return Answer(Verdict.SUCCESS, said)
+            return ProbeAnswer(ProbeResult.WARNING, f"Probe terminated redirects, Response body: {said}")
+        return ProbeAnswer(ProbeResult.SUCCESS, said)
 
 
-async def _get(url: str, headers: Sequence[tuple[str, str]], response: _Response) -> None:
+async def _get(url: str, headers: Sequence[tuple[str, str]], response: _HttpAnswer) -> None:
     """Fills the response in.
 
     Raises:

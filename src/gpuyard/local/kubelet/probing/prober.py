@@ -6,17 +6,17 @@ import asyncio
 from collections.abc import Callable
 from typing import Protocol
 
-from gpuyard.local.kubelet.probing.answer import Answer
+from gpuyard.local.kubelet.probing.answer import ProbeAnswer
 from gpuyard.local.kubelet.probing.health import ContainerHealth
 from gpuyard.local.kubelet.probing.probe import Probe, ProbeKind
 
 _FIRST_PAUSE_S = 0.05
 
 
-class Asked(Protocol):
-    """What a prober asks: see `Target`."""
+class Probed(Protocol):
+    """What a prober asks: see `ProbeTarget`."""
 
-    async def probe(self, probe: Probe) -> Answer:
+    async def probe(self, probe: Probe) -> ProbeAnswer:
         """Makes a probe once."""
         ...
 
@@ -31,11 +31,11 @@ class Prober:
     def __init__(
         self,
         health: ContainerHealth,
-        asked: Asked,
+        asked: Probed,
         *,
         age_s: float,
         seconds: Callable[[], float],
-        on_answer: Callable[[Probe, Answer], None],
+        on_answer: Callable[[Probe, ProbeAnswer], None],
         on_change: Callable[[], None],
     ) -> None:
         """Makes it; nothing is asked before `run`.

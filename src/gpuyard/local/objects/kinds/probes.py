@@ -65,6 +65,20 @@ def validate_probes(path: str, container: Mapping[str, Any], grace_s: int) -> li
     return found
 
 
+def probe_limits(container: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
+    """Fields of which a yard would do something else than they say, and why."""
+    lifecycle = container.get("lifecycle") or {}
+    if lifecycle.get("stopSignal"):
+        yield "lifecycle.stopSignal", "this yard tells processes to end by SIGTERM"
+    handlers = [(name, container.get(name) or {}) for name in PROBES]
+    handlers += [(f"lifecycle.{name}", lifecycle.get(name) or {}) for name in HOOKS]
+    for place, handler in handlers:
+        if (handler.get("httpGet") or {}).get("protocol"):
+            yield f"{place}.httpGet.protocol", "this yard probes by HTTP/1.1; leave it out"
+        if (handler.get("grpc") or {}).get("mode"):
+            yield f"{place}.grpc.mode", "this yard probes gRPC without TLS; leave it out"
+
+
 def no_probes(path: str, container: Mapping[str, Any]) -> list[FieldError]:
     """The rule of init containers, which run to their end."""
     return [forbidden(f"{path}.{name}", _NOT_OF_INIT) for name in ("lifecycle", *PROBES) if name in container]

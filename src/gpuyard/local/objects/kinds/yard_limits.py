@@ -14,6 +14,7 @@ from typing import Any
 from gpuyard.kube.wellknown import IMAGE_PROCESS, RUNTIME_CLASS_PROCESS
 from gpuyard.local.objects.kinds.fields import forbidden, invalid, required
 from gpuyard.local.objects.kinds.kind import FieldError
+from gpuyard.local.objects.kinds.probes import probe_limits
 
 _NO_SUCH_CLASS = f"this yard has one runtime class, {RUNTIME_CLASS_PROCESS}; leave it out to run an image"
 _NOT_AN_IMAGE = f"{IMAGE_PROCESS} stands for a process of the host: set this to {RUNTIME_CLASS_PROCESS}"
@@ -167,6 +168,7 @@ def _volume_limits(path: str, volume: Mapping[str, Any]) -> list[FieldError]:
 def _container_limits(path: str, container: Mapping[str, Any], fields: Mapping[str, str]) -> list[FieldError]:
     found: list[FieldError] = []
     found += [forbidden(f"{path}.{name}", why) for name, why in fields.items() if container.get(name)]
+    found += [forbidden(f"{path}.{place}", why) for place, why in probe_limits(container)]
     for index, port in enumerate(container.get("ports") or ()):
         if port.get("hostPort"):
             detail = "a process listens on the host itself; leave it out"

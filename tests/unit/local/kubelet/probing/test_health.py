@@ -3,7 +3,7 @@ from __future__ import annotations
 from hypothesis import given
 from hypothesis import strategies as st
 
-from gpuyard.local.kubelet.probing.health import ContainerHealth, Finding
+from gpuyard.local.kubelet.probing.health import ContainerHealth, ProbeFinding
 from gpuyard.local.kubelet.probing.probe import Probe, ProbeKind, probes_of
 
 STARTUP, READINESS, LIVENESS = ProbeKind.STARTUP, ProbeKind.READINESS, ProbeKind.LIVENESS
@@ -93,7 +93,7 @@ def test_what_an_earlier_kubelet_found_stands_until_answers_say_otherwise() -> N
     health = health.after(READINESS, False)
     assert health.is_ready
     assert not health.after(READINESS, False).is_ready
-    assert health.findings[READINESS] == Finding(True, False, 1)
+    assert health.findings[READINESS] == ProbeFinding(True, False, 1)
 
 
 def test_probes_are_read_from_the_manifest() -> None:
