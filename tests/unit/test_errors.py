@@ -23,6 +23,7 @@ ELSEWHERE = {
     ("workloads/spec/text_tree.py", "UnreadableYaml"): "becomes a SpecError once the file's name is known",
     ("devices/nvml/library.py", "NoDriver"): "carries an enum of devices; the backend makes a snapshot of it",
     ("local/kubelet/image_pulls.py", "CannotGet"): "carries a container's waiting reason, for its status",
+    ("local/kubelet/probing/http_get.py", "_GetError"): "becomes what a probe answered",
     ("local/objects/writes.py", "_Raced"): "the writer tries again",
     ("local/objects/kinds/schema.py", "_Mismatch"): "becomes a field's error",
     ("local/http/request.py", "ClientGone"): "nobody is there any more who could be told",

@@ -19,7 +19,7 @@ from gpuyard.local.kubelet.pods.starting import Tell
 from gpuyard.local.kubelet.probing.answer import ProbeAnswer, ProbeResult
 from gpuyard.local.kubelet.probing.handlers import ProbeTarget
 from gpuyard.local.kubelet.probing.health import ContainerHealth
-from gpuyard.local.kubelet.probing.probe import Probe, probes_of
+from gpuyard.local.kubelet.probing.probe import ContainerProbe, probes_of
 from gpuyard.local.kubelet.probing.prober import Prober
 from gpuyard.local.runtime.container import Container
 
@@ -92,7 +92,7 @@ class ContainerLifecycle:
         )
         self._create_task(state, state.prober.run(), "probes")
 
-    def _tell_answer(self, probe: Probe, answer: ProbeAnswer) -> None:
+    def _tell_answer(self, probe: ContainerProbe, answer: ProbeAnswer) -> None:
         if answer.result is ProbeResult.SUCCESS:
             return
         reason = "ProbeWarning" if answer.result is ProbeResult.WARNING else "Unhealthy"

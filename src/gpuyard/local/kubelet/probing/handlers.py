@@ -18,7 +18,7 @@ from gpuyard.local.kubelet.probing import grpc_health
 from gpuyard.local.kubelet.probing.answer import ProbeAnswer, ProbeResult, failure
 from gpuyard.local.kubelet.probing.exec_command import run_command
 from gpuyard.local.kubelet.probing.http_get import HttpGet, dial_error
-from gpuyard.local.kubelet.probing.probe import Probe
+from gpuyard.local.kubelet.probing.probe import ContainerProbe
 from gpuyard.local.kubelet.streams import KubeletStreams
 from gpuyard.local.runtime.container import Container
 
@@ -41,7 +41,7 @@ class ProbeTarget:
     streams: KubeletStreams
     ports: Mapping[int, int]
 
-    async def probe(self, probe: Probe) -> ProbeAnswer:
+    async def probe(self, probe: ContainerProbe) -> ProbeAnswer:
         """Makes a probe once."""
         [(kind, action)] = probe.handler.items()
         try:

@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 
-from gpuyard.local.kubelet.probing.probe import Probe, ProbeKind
+from gpuyard.local.kubelet.probing.probe import ContainerProbe, ProbeKind
 
 
 @dataclass(frozen=True)
@@ -25,7 +25,7 @@ class ProbeFinding:
     last: bool | None = None
     in_a_row: int = 0
 
-    def after(self, probe: Probe, succeeded: bool) -> ProbeFinding:
+    def after(self, probe: ContainerProbe, succeeded: bool) -> ProbeFinding:
         """With one more answer."""
         in_a_row = self.in_a_row + 1 if succeeded == self.last else 1
         enough = in_a_row >= (probe.successes if succeeded else probe.failures)
@@ -44,7 +44,7 @@ class ContainerHealth:
         failed: the probe that it failed so that it has to be started again.
     """
 
-    probes: Mapping[ProbeKind, Probe] = field(default_factory=dict)
+    probes: Mapping[ProbeKind, ContainerProbe] = field(default_factory=dict)
     findings: Mapping[ProbeKind, ProbeFinding] = field(default_factory=dict)
     is_held: bool = False
     is_ending: bool = False
@@ -53,7 +53,7 @@ class ContainerHealth:
     @classmethod
     def of(
         cls,
-        probes: Mapping[ProbeKind, Probe],
+        probes: Mapping[ProbeKind, ContainerProbe],
         *,
         started: bool = False,
         ready: bool = False,

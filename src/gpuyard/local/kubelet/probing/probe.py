@@ -25,7 +25,7 @@ class ProbeKind(StrEnum):
 
 
 @dataclass(frozen=True)
-class Probe:
+class ContainerProbe:
     """One probe.
 
     Attributes:
@@ -51,7 +51,7 @@ class Probe:
         return max(self.initial_delay_s, self.period_s)
 
     @classmethod
-    def parse(cls, kind: ProbeKind, raw: Mapping[str, Any]) -> Probe:
+    def parse(cls, kind: ProbeKind, raw: Mapping[str, Any]) -> ContainerProbe:
         """Reads `startupProbe`, `readinessProbe` or `livenessProbe`."""
         return cls(
             kind,
@@ -65,6 +65,10 @@ class Probe:
         )
 
 
-def probes_of(container: Mapping[str, Any]) -> dict[ProbeKind, Probe]:
+def probes_of(container: Mapping[str, Any]) -> dict[ProbeKind, ContainerProbe]:
     """Those that a container has."""
-    return {kind: Probe.parse(kind, container[kind.field]) for kind in ProbeKind if container.get(kind.field)}
+    return {
+        kind: ContainerProbe.parse(kind, container[kind.field])
+        for kind in ProbeKind
+        if container.get(kind.field)
+    }

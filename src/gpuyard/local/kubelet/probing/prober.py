@@ -8,7 +8,7 @@ from typing import Protocol
 
 from gpuyard.local.kubelet.probing.answer import ProbeAnswer
 from gpuyard.local.kubelet.probing.health import ContainerHealth
-from gpuyard.local.kubelet.probing.probe import Probe, ProbeKind
+from gpuyard.local.kubelet.probing.probe import ContainerProbe, ProbeKind
 
 _FIRST_PAUSE_S = 0.05
 
@@ -16,7 +16,7 @@ _FIRST_PAUSE_S = 0.05
 class Probed(Protocol):
     """What a prober asks: see `ProbeTarget`."""
 
-    async def probe(self, probe: Probe) -> ProbeAnswer:
+    async def probe(self, probe: ContainerProbe) -> ProbeAnswer:
         """Makes a probe once."""
         ...
 
@@ -35,7 +35,7 @@ class Prober:
         *,
         age_s: float,
         seconds: Callable[[], float],
-        on_answer: Callable[[Probe, ProbeAnswer], None],
+        on_answer: Callable[[ContainerProbe, ProbeAnswer], None],
         on_change: Callable[[], None],
     ) -> None:
         """Makes it; nothing is asked before `run`.
@@ -76,7 +76,7 @@ class Prober:
             for probe in self._health.probes.values():
                 group.create_task(self._keep_asking(probe), name=f"{probe.kind} probe")
 
-    async def _keep_asking(self, probe: Probe) -> None:
+    async def _keep_asking(self, probe: ContainerProbe) -> None:
         due_s = self._began_s + probe.first_turn_s
         await self._ask_early(probe, due_s)
         while True:
@@ -92,7 +92,7 @@ class Prober:
                 if answer.succeeded is not None:
                     self._replace(self._health.after(probe.kind, answer.succeeded))
 
-    async def _ask_early(self, probe: Probe, until_s: float) -> None:
+    async def _ask_early(self, probe: ContainerProbe, until_s: float) -> None:
         """Asks before its first turn, so that a program that is quick needn't wait for that: there only a
         success counts."""
         if probe.kind is ProbeKind.LIVENESS or probe.successes > 1:

@@ -4,14 +4,14 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from gpuyard.local.kubelet.probing.health import ContainerHealth, ProbeFinding
-from gpuyard.local.kubelet.probing.probe import Probe, ProbeKind, probes_of
+from gpuyard.local.kubelet.probing.probe import ContainerProbe, ProbeKind, probes_of
 
 STARTUP, READINESS, LIVENESS = ProbeKind.STARTUP, ProbeKind.READINESS, ProbeKind.LIVENESS
 
 _kinds = st.sampled_from(list(ProbeKind))
 _probes = st.dictionaries(_kinds, st.tuples(st.integers(1, 4), st.integers(1, 4))).map(
     lambda found: {
-        kind: Probe(kind, {}, successes=up if kind is READINESS else 1, failures=down)
+        kind: ContainerProbe(kind, {}, successes=up if kind is READINESS else 1, failures=down)
         for kind, (up, down) in found.items()
     }
 )
@@ -20,7 +20,7 @@ _answers = st.lists(st.tuples(_kinds, st.booleans()), max_size=40)
 
 @given(_probes, _answers)
 def test_verdicts_change_after_so_many_answers_in_a_row(
-    probes: dict[ProbeKind, Probe], answers: list[tuple[ProbeKind, bool]]
+    probes: dict[ProbeKind, ContainerProbe], answers: list[tuple[ProbeKind, bool]]
 ) -> None:
     health = ContainerHealth.of(probes)
     heard: dict[ProbeKind, list[bool]] = {kind: [] for kind in ProbeKind}
@@ -43,7 +43,7 @@ def test_verdicts_change_after_so_many_answers_in_a_row(
 
 @given(_probes, _answers)
 def test_what_holds_of_all_states(
-    probes: dict[ProbeKind, Probe], answers: list[tuple[ProbeKind, bool]]
+    probes: dict[ProbeKind, ContainerProbe], answers: list[tuple[ProbeKind, bool]]
 ) -> None:
     health = ContainerHealth.of(probes)
     failed = started = False
@@ -63,7 +63,7 @@ def test_what_holds_of_all_states(
 
 @given(_probes, _answers)
 def test_a_container_that_is_to_end_fails_nothing_and_is_asked_whether_it_serves(
-    probes: dict[ProbeKind, Probe], answers: list[tuple[ProbeKind, bool]]
+    probes: dict[ProbeKind, ContainerProbe], answers: list[tuple[ProbeKind, bool]]
 ) -> None:
     health = ContainerHealth.of(probes, started=True, ready=True).ending()
     assert health.is_ready
@@ -81,15 +81,17 @@ def test_of_a_container_without_probes() -> None:
 
 
 def test_nothing_is_asked_while_its_hook_goes_on() -> None:
-    health = ContainerHealth.of({READINESS: Probe(READINESS, {})}, held=True)
+    health = ContainerHealth.of({READINESS: ContainerProbe(READINESS, {})}, held=True)
     assert not health.is_started
     assert not health.asks(READINESS)
     assert health.released().asks(READINESS)
 
 
 def test_what_an_earlier_kubelet_found_stands_until_answers_say_otherwise() -> None:
-    readiness = Probe(READINESS, {}, failures=2)
-    health = ContainerHealth.of({STARTUP: Probe(STARTUP, {}), READINESS: readiness}, started=True, ready=True)
+    readiness = ContainerProbe(READINESS, {}, failures=2)
+    health = ContainerHealth.of(
+        {STARTUP: ContainerProbe(STARTUP, {}), READINESS: readiness}, started=True, ready=True
+    )
     health = health.after(READINESS, False)
     assert health.is_ready
     assert not health.after(READINESS, False).is_ready
@@ -108,5 +110,5 @@ def test_probes_are_read_from_the_manifest() -> None:
     }
     [(kind, probe)] = probes_of({"name": "a", "livenessProbe": raw}).items()
     assert kind is LIVENESS
-    assert probe == Probe(LIVENESS, {"httpGet": raw["httpGet"]}, 5, 2, 3, 1, 7, 9)
-    assert (probe.first_turn_s, Probe(READINESS, {}).first_turn_s) == (5, 10)
+    assert probe == ContainerProbe(LIVENESS, {"httpGet": raw["httpGet"]}, 5, 2, 3, 1, 7, 9)
+    assert (probe.first_turn_s, ContainerProbe(READINESS, {}).first_turn_s) == (5, 10)
