@@ -79,7 +79,7 @@ def title_of(pod: PodRequest, home: str) -> str:
 
 
 def _title(namespace: str, kind: str, name: str, is_near: bool) -> str:
-    return f"{kind} {name}" if kind == "run" and is_near else f"{kind} {namespace}/{name}"
+    return f"{kind} {name}" if kind in ("run", "service") and is_near else f"{kind} {namespace}/{name}"
 
 
 def holders_of(pods: Iterable[PodRequest], resources: Collection[str], home: str) -> tuple[Holder, ...]:

@@ -94,7 +94,8 @@ class Arithmetic:
 @dataclass(frozen=True)
 class NodeReport:
     """One node: why not, the arithmetic of everything asked for, who else holds what is short, sick GPUs, who
-    is on its GPUs besides, which GPUs it doesn't offer, and what of it the pod's own gang has."""
+    is on its GPUs besides, which GPUs it doesn't offer, and what of it the pod's own gang, or the
+    other replicas of its service, have."""
 
     name: str
     misfits: tuple[Misfit, ...]
@@ -113,9 +114,10 @@ class NodeReport:
         asked = sorted((r for r in request.resources if r != PODS or PODS in short), key=by_importance)
         arithmetic = tuple(Arithmetic.of(r, node, request.resources[r]) for r in asked)
         home = request.key.namespace
-        holders = holders_of((pod for pod in node.pods if not pod.is_of_gang_of(request)), short, home)
-        gang = holders_of(filter(request.is_of_gang_of, node.pods), short, home)
-        own = gang[0].amounts_text(short) if gang else ""
+        holders = holders_of((pod for pod in node.pods if not pod.belongs_with(request)), short, home)
+        gang = holders_of(filter(request.belongs_with, node.pods), short, home)
+        whose = "the run's other pods" if request.gang else "other replicas of it"
+        own = f"{gang[0].amounts_text(short)} are for {whose}" if gang else ""
         report = cls(node.name, misfits, arithmetic, holders, own=own)
         if not gpus_in(request.resources):
             return report
@@ -136,7 +138,7 @@ class NodeReport:
         if self.unoffered:
             said.append(self.unoffered)
         if self.own:
-            said.append(f"of these, {self.own} are for the run's other pods")
+            said.append(f"of these, {self.own}")
         if self.holders:
             said.append("held by " + ", ".join(h.describe(short) for h in self.holders))
         indent = " " * len(f"node {self.name}: ")

@@ -119,7 +119,7 @@ def find_plans(
             smaller.append(ChangeSet(node.name, changes + less))
         missing = {m.resource: m.needs - m.free for m in short}
         # Nobody stops some of a gang for the others of it.
-        pods = [pod for pod in node.pods if not pod.is_of_gang_of(request)]
+        pods = [pod for pod in node.pods if not pod.belongs_with(request)]
         if holders := smallest_release(pods, missing, request.key.namespace):
             taking.append(ChangeSet(node.name, (*changes, Release(holders))))
         if mend := _find_mend(node, missing):

@@ -12,6 +12,7 @@ from gpuyard.kube.requests import effective_requests
 from gpuyard.kube.selectors import Requirement, requirements_of
 from gpuyard.kube.wellknown import ANNOTATION_GANG_SIZE, LABEL_RUN
 
+_DEPLOYMENT = "deployment"
 _TEMPLATE_HASH = "pod-template-hash"
 
 
@@ -101,8 +102,14 @@ class PodRequest:
     def holder(self) -> tuple[str, str]:
         """Kind and name of what people would stop to end this pod."""
         if self.run:
-            return "run", self.run
+            return ("service" if self.owner[0] == _DEPLOYMENT else "run"), self.run
         return self.owner if self.owner[0] else ("pod", self.key.name)
+
+    def belongs_with(self, other: PodRequest) -> bool:
+        """Whether ending one for the sake of the other helps nobody: both start together, or replicate one
+        thing."""
+        replicates = self.owner[0] == _DEPLOYMENT and self.owner == other.owner
+        return self.is_of_gang_of(other) or (replicates and self.key.namespace == other.key.namespace)
 
     def is_of_gang_of(self, other: PodRequest) -> bool:
         """Whether both start together or not at all."""
@@ -166,5 +173,5 @@ def _owner(manifest: Manifest) -> tuple[str, str]:
     kind, name = str(owner["kind"]), str(owner["name"])
     suffix = "-" + labels_of(manifest).get(_TEMPLATE_HASH, "")
     if kind == "ReplicaSet" and len(suffix) > 1 and name.endswith(suffix):
-        return "deployment", name.removesuffix(suffix)
+        return _DEPLOYMENT, name.removesuffix(suffix)
     return kind.lower(), name

@@ -15,6 +15,13 @@ from gpuyard.tenancy.names import AGENT, CAPACITY_ROLE, LABELLER, LABELS
 _READ = ["get", "list", "watch"]
 _RBAC = "rbac.authorization.k8s.io"
 REPORTS_ROLE = f"{LABELLER}-reports"
+#: What a service consists of besides its Service, by API group; KEDA's are there where KEDA is.
+_SERVED = {
+    "apps": ["deployments"],
+    "policy": ["poddisruptionbudgets"],
+    "autoscaling": ["horizontalpodautoscalers"],
+    "keda.sh": ["scaledobjects"],
+}
 
 
 def roles() -> list[dict[str, Any]]:
@@ -70,6 +77,10 @@ def _viewer() -> list[dict[str, Any]]:
         _rule([""], ["resourcequotas", "limitranges"], _READ),
         _rule([""], ["persistentvolumeclaims"], _READ),
         _rule(["batch"], ["jobs"], _READ),
+        *(_rule([group], kinds, _READ) for group, kinds in _SERVED.items()),
+        # `rollback` goes back to one of them; who is behind a service's address.
+        _rule(["apps"], ["replicasets"], _READ),
+        _rule(["discovery.k8s.io"], ["endpointslices"], _READ),
         # Bound in a namespace it gives that one, and no other.
         _rule([""], ["namespaces"], ["get"]),
         *_nodes(),
@@ -87,6 +98,7 @@ def _submitter() -> list[dict[str, Any]]:
     return [
         *_viewer(),
         _rule(["batch"], ["jobs"], ["create", "patch", "delete"]),
+        *(_rule([group], kinds, ["create", "patch", "delete"]) for group, kinds in _SERVED.items()),
         # `stop` ends a run's pods by a deadline.
         _rule([""], ["pods"], ["patch"]),
         _rule([""], ["configmaps", "services"], ["create", "patch", "delete"]),

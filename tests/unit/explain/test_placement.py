@@ -423,3 +423,14 @@ def test_a_node_that_refuses_a_pod_without_requests_is_not_said_to_take_it(snaps
     assert explain(bare, snapshot_of(node("a"))).nodes[0].lines() == [
         "node a: takes it: nothing is asked for"
     ]
+
+
+def test_replicas_of_one_service_are_not_stopped_for_one_another(snapshot_of: SnapshotOf) -> None:
+    owner = ("deployment", "serve")
+    asked, other = request(8, run="serve", owner=owner), replace(held(8, "serve"), owner=owner)
+    assert other.holder == ("service", "serve")
+    found = explain(asked, snapshot_of(node("a", 8, other), node("b", 8, held(8, "t"))))
+    assert "        of these, 8 GPUs are for other replicas of it" in found.lines()
+    assert [str(plan) for plan in found.plans if "serve" in str(plan)] == []
+    elsewhere = replace(other, key=ObjectKey("m", "serve"))
+    assert other.belongs_with(replace(other)) and not other.belongs_with(elsewhere)

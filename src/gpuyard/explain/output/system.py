@@ -35,8 +35,8 @@ SYSTEM_LINES = (
         Cause.PORT_IN_USE,
         r"(?i)EADDRINUSE|address already in use",
         "another process of the machine has the TCP port that it wants to listen on",
-        "leave --master_port out: on a yard each run has a free one, PET_MASTER_PORT, that torchrun takes; "
-        "or listen on port 0",
+        "listen on the port that PORT in a service's environment names, or on 0 for any that is free; "
+        "for torchrun leave --master_port out: on a yard each run has a free one, PET_MASTER_PORT",
     ),
     known(
         Cause.CHILD_KILLED,

@@ -44,6 +44,7 @@ _UNAVAILABLE = re.compile(r"(?P<free>\d+)/(?P<all>\d+) nodes are available: (?P<
 #: As the API spells what holds GPUs; a run is a Job of its name.
 _KINDS = {
     "run": "Job",
+    "service": "Deployment",
     "job": "Job",
     "pod": "Pod",
     "deployment": "Deployment",

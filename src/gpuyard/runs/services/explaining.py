@@ -18,11 +18,12 @@ from gpuyard.runs.run import run_of_pod, simulated_nodes
 from gpuyard.runs.services.service import Service
 from gpuyard.runs.services.traffic import Traffic, read_traffic
 from gpuyard.runs.target import Target
-from gpuyard.workloads.serving.service_state import first_unready, is_ready
+from gpuyard.workloads.serving.service_state import replica_text, unready_pods
 
 #: Of a kubelet: a probe failed. Its message has the probe's last answer.
 _UNHEALTHY = "Unhealthy"
 _MAX_LINE_LENGTH = 200
+_MAX_OTHERS = 5
 
 
 @dataclass(frozen=True)
@@ -75,7 +76,7 @@ class ServiceAnswer:
     Attributes:
         scaling: why there are as many as there are, one sentence each; empty where their number is fixed.
         unready: the first that isn't ready; None where all are.
-        others: how many more aren't.
+        others: what keeps the rest that aren't, one sentence each.
         refused: why the API takes no pod of it; empty where it does.
     """
 
@@ -83,7 +84,7 @@ class ServiceAnswer:
     traffic: Traffic | None
     scaling: Sequence[str]
     unready: UnreadyReplica | None
-    others: int
+    others: Sequence[str]
     refused: str
 
     def lines(self) -> list[str]:
@@ -95,8 +96,9 @@ class ServiceAnswer:
         said += self.scaling
         if self.unready:
             said += self.unready.lines()
-            if self.others:
-                said.append(f"{self.others} more aren't ready")
+            said += self.others[:_MAX_OTHERS]
+            if (more := len(self.others) - _MAX_OTHERS) > 0:
+                said.append(f"… and {more} more that aren't ready")
         elif state.message:
             said.append(state.message)
         return said
@@ -108,7 +110,7 @@ class ServiceAnswer:
             "traffic": self.traffic.to_json() if self.traffic else None,
             "scaling": list(self.scaling),
             "unready": self.unready.to_json() if self.unready else None,
-            "unready_others": self.others,
+            "unready_others": list(self.others),
             "refused": self.refused or None,
         }
 
@@ -121,18 +123,17 @@ async def explain_service(
     Raises:
         ConnectionFailed, ApiError: the API doesn't answer.
     """
-    pod = first_unready(service.pods)
+    waiting = unready_pods(service.pods)
     traffic, unready = await asyncio.gather(
-        read_traffic(target), _look_at(target, pod, environ) if pod else _nothing()
+        read_traffic(target), _look_at(target, waiting[0], environ) if waiting else _nothing()
     )
-    waiting = [one for one in service.alive if not is_ready(one)]
     failure = find_condition(service.deployment, "ReplicaFailure") or {}
     return ServiceAnswer(
         service,
         traffic.get((service.namespace, service.name)),
         scaling_lines(service.autoscaler),
         unready,
-        max(0, len(waiting) - 1),
+        list(map(replica_text, waiting[1:])),
         str(failure.get("message", "")) if failure.get("status") == "True" else "",
     )
 

@@ -166,6 +166,11 @@ def is_ready(pod: Mapping[str, Any]) -> bool:
     return condition_is_true(pod, "Ready") and not pod["metadata"].get("deletionTimestamp")
 
 
+def replica_text(pod: Manifest) -> str:
+    """`serve-x7k2q: ` and why it isn't ready."""
+    return f"{pod['metadata']['name']}: {unready_text(pod)}"
+
+
 def unready_text(pod: Mapping[str, Any]) -> str:
     """Why a replica isn't ready, in one sentence."""
     verdict = pod_verdict(pod)
@@ -178,10 +183,11 @@ def unready_text(pod: Mapping[str, Any]) -> str:
     return f"it runs, and doesn't say yet that it is ready{again}"
 
 
-def first_unready(pods: Iterable[Manifest]) -> Manifest | None:
-    """The replica to look at: the oldest that isn't ready and isn't leaving."""
+def unready_pods(pods: Iterable[Manifest]) -> list[Manifest]:
+    """Replicas that aren't ready and aren't leaving, the one to look at first: those that have a node before
+    those that wait for one, and the oldest first."""
     waiting = [pod for pod in pods if _counts(pod) and not is_ready(pod)]
-    return min(waiting, key=_creation, default=None)
+    return sorted(waiting, key=lambda pod: (not pod["spec"].get("nodeName"), *_creation(pod)))
 
 
 def _phase(
@@ -192,8 +198,8 @@ def _phase(
     old = total - int(status.get("updatedReplicas") or 0)
     if not wanted:
         return _without_replicas(deployment, pods, bounds)
-    unready = first_unready(pods)
-    why = f"{unready['metadata']['name']}: {unready_text(unready)}" if unready else _refused(deployment)
+    unready = unready_pods(pods)
+    why = replica_text(unready[0]) if unready else _refused(deployment)
     progressing = find_condition(deployment, "Progressing") or {}
     if progressing.get("reason") == _TIMED_OUT:
         goes_on = f"{ready} earlier replica{'s go' if ready > 1 else ' goes'} on serving; " if ready else ""

@@ -8,8 +8,8 @@ from gpuyard.kube.wellknown import ANNOTATION_STOPPED_AT
 from gpuyard.workloads.serving.service_state import (
     Phase,
     address_of,
-    first_unready,
     service_state,
+    unready_pods,
     unready_text,
 )
 
@@ -103,8 +103,9 @@ def test_the_replica_to_look_at_is_neither_ready_nor_leaving() -> None:
     leaving = pod("a-1", deletionTimestamp=MOMENT)
     over = pod("a-2", phase="Failed")
     waiting = pod("a-4")
-    assert first_unready([leaving, over, pod("a-3", ready=True), waiting, pod("a-5")]) is waiting
-    assert first_unready([leaving, over]) is None
+    homeless = {**pod("a-0"), "spec": {}}
+    found = unready_pods([homeless, leaving, over, pod("a-3", ready=True), waiting, pod("a-5")])
+    assert [one["metadata"]["name"] for one in found] == ["a-4", "a-5", "a-0"]
 
 
 def test_a_replica_that_waits_for_a_node_says_so() -> None:
