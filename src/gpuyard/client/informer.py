@@ -38,9 +38,10 @@ class Informer:
         label_selector: str = "",
         field_selector: str = "",
         retry_s: float = 0.2,
+        retry_max_s: float = _RETRY_MAX_S,
         supervisor: Supervisor | None = None,
     ) -> None:
-        """`retry_s` is the first pause after a failure; it doubles up to 10 s.
+        """`retry_s` is the first pause after a failure; it doubles up to `retry_max_s`.
 
         `supervisor` is told of objects that make a handler fail; None has them logged.
         """
@@ -51,6 +52,7 @@ class Informer:
         self._label_selector = label_selector
         self._field_selector = field_selector
         self._retry_s = self._pause_s = retry_s
+        self._retry_max_s = retry_max_s
         self._objects: dict[ObjectKey, Manifest] = {}
         self._handlers: list[Handler] = []
         self._synced = asyncio.Event()
@@ -92,7 +94,7 @@ class Informer:
                 self.failure = error
                 log.warning("%s: %s; trying again in %.1f s", self.resource.plural, error, self._pause_s)
                 await asyncio.sleep(self._pause_s)
-                self._pause_s = min(self._pause_s * 2, _RETRY_MAX_S)
+                self._pause_s = min(self._pause_s * 2, self._retry_max_s)
             finally:
                 if healthy:
                     healthy.cancel()
