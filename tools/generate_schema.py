@@ -81,6 +81,7 @@ PATCH = {
     "apps.v1.DeploymentSpec": {"strategy": ",retainKeys"},
     "apps.v1.DeploymentStatus": {"conditions": "type"},
     "apps.v1.ReplicaSetStatus": {"conditions": "type"},
+    "policy.v1.PodDisruptionBudgetSpec": {"selector": ",replace"},
     "policy.v1.PodDisruptionBudgetStatus": {"conditions": "type"},
 }  # fmt: skip
 

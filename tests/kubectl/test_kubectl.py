@@ -9,7 +9,17 @@ from typing import Any
 import orjson
 import pytest
 
-from gpuyard.kube.objects import CONFIG_MAPS, EVENTS, JOBS, NAMESPACES, NODES, PODS, SECRETS, Manifest
+from gpuyard.kube.objects import (
+    CONFIG_MAPS,
+    DISRUPTION_BUDGETS,
+    EVENTS,
+    JOBS,
+    NAMESPACES,
+    NODES,
+    PODS,
+    SECRETS,
+    Manifest,
+)
 
 from .conftest import TIMEOUT_S, Yard
 
@@ -357,7 +367,7 @@ def test_version_and_resources(yard: Yard) -> None:
         "configmaps", "events", "namespaces", "nodes", "persistentvolumeclaims", "persistentvolumes", "pods",
         "secrets", "serviceaccounts", "services", "deployments", "replicasets",
         "selfsubjectreviews", "selfsubjectaccessreviews", "selfsubjectrulesreviews",
-        "jobs", "leases", "priorityclasses", "storageclasses",
+        "jobs", "leases", "endpointslices", "poddisruptionbudgets", "priorityclasses", "storageclasses",
     ]  # fmt: skip
     assert "batch/v1" in yard.kubectl("api-versions").split()
 
@@ -461,6 +471,32 @@ def test_endpoint_slices(yard: Yard, namespace: str) -> None:
     assert "Endpoints:" in yard.kubectl("-n", namespace, "describe", "service", "web")
 
 
+def test_disruption_budgets(yard: Yard, namespace: str) -> None:
+    node = f"guarded-{namespace}"
+    yard.do(yard.api.create(NODES, {"metadata": {"name": node}}))
+    create(yard, namespace, pod())
+    yard.do(yard.api.bind(namespace, "trainer", node))
+    running = {"status": {"phase": "Running", "conditions": [{"type": "Ready", "status": "True"}]}}
+    yard.do(yard.api.patch(PODS, "trainer", running, namespace, subresource="status"))
+    guard = ("create", "poddisruptionbudget", "trainer", "--selector=app=trainer", "--min-available=1")
+    assert "poddisruptionbudget.policy/trainer created" in yard.kubectl("-n", namespace, *guard)
+    seen = {"status": {"observedGeneration": 1, "currentHealthy": 1, "desiredHealthy": 1, "expectedPods": 1}}
+    yard.do(yard.api.patch(DISRUPTION_BUDGETS, "trainer", seen, namespace, subresource="status"))
+    listed = yard.kubectl("-n", namespace, "get", "pdb")
+    assert "".join(rows(listed)[0]) == "NAMEMINAVAILABLEMAXUNAVAILABLEALLOWEDDISRUPTIONSAGE"
+    assert rows(listed)[1][:4] == ["trainer", "1", "N/A", "0"]
+    assert "Min available:  1" in yard.kubectl("-n", namespace, "describe", "pdb", "trainer")
+    said = yard.kubectl("drain", node, "--force", "--timeout=1s", fails=True)
+    assert "Cannot evict pod as it would violate the pod's disruption budget." in said
+    allowed = {"status": {"disruptionsAllowed": 1}}
+    yard.do(yard.api.patch(DISRUPTION_BUDGETS, "trainer", allowed, namespace, subresource="status"))
+    # Nobody ends the pod here; that it may go is what counts.
+    yard.kubectl("drain", node, "--force", "--timeout=1s", fails=True)
+    going = yard.do(yard.api.get(PODS, "trainer", namespace))
+    assert "deletionTimestamp" in going["metadata"]
+    yard.kubectl("delete", "node", node)
+
+
 KINDS = "this gpuyard yard serves configmaps, deployments, endpointslices, events, jobs,"
 CLUSTER_IP = "this yard serves Services of type ClusterIP"
 NO_TYPE = "the server doesn't have a resource type"
@@ -479,7 +515,6 @@ REFUSED = {
     "create clusterrole r --verb=get --resource=pods": KINDS,
     "create clusterrolebinding r --clusterrole=x --user=u": KINDS,
     "create quota q --hard=cpu=1": KINDS,
-    "create poddisruptionbudget p --selector=a=b --min-available=1": KINDS,
     "create cronjob c --image=i --schedule=@hourly": KINDS,
     "create job j --from=cronjob/x": NO_TYPE,
     "create token default": "this gpuyard yard serves no token of serviceaccounts",

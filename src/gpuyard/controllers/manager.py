@@ -11,6 +11,7 @@ from gpuyard.client.api import KubeApi
 from gpuyard.client.informer import Informer
 from gpuyard.client.supervision import Supervisor
 from gpuyard.controllers.deployment.controller import DeploymentController
+from gpuyard.controllers.disruption.controller import DisruptionController
 from gpuyard.controllers.endpoint_slice.controller import EndpointSliceController
 from gpuyard.controllers.event_expiry import EventExpiry
 from gpuyard.controllers.garbage import GarbageCollector
@@ -23,6 +24,7 @@ from gpuyard.controllers.watched_time import WatchedTime
 from gpuyard.kube.ages import seconds_since_boot
 from gpuyard.kube.objects import (
     DEPLOYMENTS,
+    DISRUPTION_BUDGETS,
     ENDPOINT_SLICES,
     JOBS,
     LEASES,
@@ -37,8 +39,8 @@ from gpuyard.kube.objects import (
 
 #: Kinds whose informers `ControllerManager` needs.
 FOLLOWED = (
-    DEPLOYMENTS, ENDPOINT_SLICES, JOBS, LEASES, NAMESPACES, NODES, PODS, REPLICA_SETS, SERVICE_ACCOUNTS,
-    SERVICES,
+    DEPLOYMENTS, DISRUPTION_BUDGETS, ENDPOINT_SLICES, JOBS, LEASES, NAMESPACES, NODES, PODS, REPLICA_SETS,
+    SERVICE_ACCOUNTS, SERVICES,
 )  # fmt: skip
 
 
@@ -83,12 +85,16 @@ class ControllerManager:
         jobs = JobController(api, clock, informers[JOBS], pods, backoff_s=job_backoff_s, seconds=seconds)
         replica_sets = ReplicaSetController(api, clock, informers[REPLICA_SETS], pods, seconds=seconds)
         deployments = DeploymentController(api, clock, informers[DEPLOYMENTS], informers[REPLICA_SETS], pods)
-        for replicated in (jobs, replica_sets, deployments):
-            watched.on_pause(replicated.wake)
+        budgets = DisruptionController(
+            api, clock, informers[DISRUPTION_BUDGETS], pods, informers[REPLICA_SETS], informers[DEPLOYMENTS]
+        )
+        for timed in (jobs, replica_sets, deployments, budgets):
+            watched.on_pause(timed.wake)
         self._parts: dict[str, _Controller] = {
             "jobs": jobs,
             "replica-sets": replica_sets,
             "deployments": deployments,
+            "disruption-budgets": budgets,
             "endpoint-slices": EndpointSliceController(
                 api, informers[SERVICES], pods, informers[ENDPOINT_SLICES]
             ),

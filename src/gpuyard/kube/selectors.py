@@ -70,6 +70,11 @@ class Selector:
         return all(r.matches(labels) for r in self.requirements)
 
 
+def selects(selector: Mapping[str, Any] | None, labels: Mapping[str, str]) -> bool:
+    """Whether a `LabelSelector` that may be absent matches these labels; an absent one matches none."""
+    return selector is not None and Selector.of(selector).matches(labels)
+
+
 def parse_label_selector(text: str) -> Selector:
     """`a=b,c!=d,e in (f,g),h,!i`.
 

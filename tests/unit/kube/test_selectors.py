@@ -11,6 +11,7 @@ from gpuyard.kube.selectors import (
     parse_field_selector,
     parse_label_selector,
     requirements_of,
+    selects,
 )
 
 
@@ -163,3 +164,10 @@ def test_a_selector_of_many_commas_is_read_in_one_pass() -> None:
 
 def test_numbers_of_thousands_of_digits_match_nothing() -> None:
     assert not Requirement("a", "Gt", ("9" * 5000,)).matches({"a": "1"})
+
+
+def test_an_absent_selector_matches_nothing_and_an_empty_one_everything() -> None:
+    assert not selects(None, {"a": "b"})
+    assert selects({}, {"a": "b"})
+    assert selects({"matchLabels": {"a": "b"}}, {"a": "b"})
+    assert not selects({"matchLabels": {"a": "c"}}, {"a": "b"})

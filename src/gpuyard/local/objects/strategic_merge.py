@@ -27,11 +27,15 @@ _SHOWN_CHARACTERS = 1_000
 
 @dataclass(frozen=True)
 class _Field:
-    """How a field merges: the type inside, and for lists that merge their key (empty for scalars)."""
+    """How a field merges: the type inside, and for lists that merge their key (empty for scalars).
+
+    One that is replaced doesn't, as a whole.
+    """
 
     type_: TypeInfo | None = None
     merges: bool = False
     key: str = ""
+    is_replaced: bool = False
 
 
 def strategic_merge(type_: str, manifest: Mapping[str, Any], patch: Mapping[str, Any]) -> Manifest:
@@ -70,7 +74,7 @@ def _merge_map(original: Manifest, patch: Manifest, type_: TypeInfo | None) -> M
 
 
 def _merge_value(original: Any, value: Any, field: _Field, name: str) -> Any:
-    if isinstance(original, dict) and isinstance(value, dict):
+    if isinstance(original, dict) and isinstance(value, dict) and not field.is_replaced:
         return _merge_map(original, value, field.type_)
     if isinstance(original, list) and isinstance(value, list) and field.merges:
         return _merge_list(original, value, field, name)
@@ -195,7 +199,8 @@ def _field(type_: TypeInfo | None, name: str) -> _Field:
         return _Field()
     inner = types().get(type_.fields.get(name, "").lstrip("[").removeprefix("@"))
     strategy = (type_.patch or {}).get(name)
-    return _Field(inner, strategy is not None, (strategy or "").partition(",")[0])
+    key, _, more = (strategy or "").partition(",")
+    return _Field(inner, strategy is not None, key, is_replaced=more == "replace")
 
 
 def _elements(items: list[Any], key: str, name: str) -> list[Manifest]:

@@ -25,6 +25,7 @@ from gpuyard.kube.storage import DEFAULT_CLASS
 from gpuyard.kube.wellknown import PROVISIONER_FOLDER, STORAGE_CLASS_FOLDER
 from gpuyard.local.objects.admission import DEFAULT, WriteOptions, admit_body
 from gpuyard.local.objects.deletion import DeleteOptions, parse_delete_options
+from gpuyard.local.objects.evictions import Evictions
 from gpuyard.local.objects.kinds.kind import KindSpec, Subresource
 from gpuyard.local.objects.kinds.registry import Kinds
 from gpuyard.local.objects.parameters import parse_version
@@ -80,6 +81,7 @@ class ObjectApi:
         self.kinds = kinds
         self.clock = clock
         self._writer = Writer(store, clock, rng or random.SystemRandom(), no_images)
+        self._evictions = Evictions(store, kinds, self._writer, clock)
 
     async def bootstrap(self) -> None:
         """Makes what every cluster has, and the classes of `gpuyard install`, where they are missing."""
@@ -271,18 +273,17 @@ class ObjectApi:
         body, warnings = admit_body(spec, key, part, given, options)
         apply, now = part.apply, self.clock()
         assert apply is not None, f"nothing can be created as {part.name}"
-        deletion = None
-        if part.deletes is not None:
+
+        def change(old: Manifest) -> Manifest:
+            return apply(spec, old, body, now)
+
+        if part.evicts is not None:
             dry_run = {"dryRun": "All"} if options.dry_run else {}
-            deletion = parse_delete_options(part.deletes(body), dry_run)
-            options = replace(options, dry_run=deletion.dry_run)
-        # `apply` keeps the rules itself: a binding sets what no update may.
-        answer = await self._writer.change(
-            spec, key, lambda old: apply(spec, old, body, now), options=options, checked=False
-        )
-        if deletion is not None:
-            # The version was checked, and isn't that any more.
-            answer = await self.delete_raw(spec, key, replace(deletion, resource_version=""))
+            deletion = parse_delete_options(part.evicts(body), dry_run)
+            answer = await self._evictions.evict(spec, key, change, deletion)
+        else:
+            # `apply` keeps the rules itself: a binding sets what no update may.
+            answer = await self._writer.change(spec, key, change, options=options, checked=False)
         return replace(answer, warnings=warnings)
 
 

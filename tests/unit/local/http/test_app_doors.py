@@ -109,6 +109,10 @@ BASE: dict[str, dict[str, Any]] = {
         "addressType": "IPv4", "ports": [{"name": "a", "port": 80}],
         "endpoints": [{"addresses": ["127.0.0.1"], "conditions": {"ready": True}, "nodeName": "n"}],
     },
+    "PodDisruptionBudget": {
+        "spec": {"minAvailable": "50%", "selector": {"matchLabels": {"a": "b"}}},
+        "status": {"disruptionsAllowed": 1, "disruptedPods": {"p": "2026-01-01T00:00:00Z"}},
+    },
     "PersistentVolumeClaim": {
         "spec": {
             "accessModes": ["ReadWriteOnce"], "storageClassName": "gpuyard-folder", "volumeName": "v",

@@ -22,7 +22,8 @@ def test_the_core_group_and_the_others() -> None:
     assert groups["kind"] == "APIGroupList"
     names = [g["name"] for g in groups["groups"]]
     assert names == [
-        *("apps", "batch", "coordination.k8s.io", "discovery.k8s.io", "scheduling.k8s.io", "storage.k8s.io")
+        *("apps", "batch", "coordination.k8s.io", "discovery.k8s.io", "policy"),
+        *("scheduling.k8s.io", "storage.k8s.io"),
     ]
     batch = {"groupVersion": "batch/v1", "version": "v1"}
     assert _read("/apis/batch") == {

@@ -17,6 +17,11 @@ from gpuyard.local.objects.kinds.kind import FieldError, KindSpec, details_of
 
 _QUALIFIED_NAME = re.compile(r"[A-Za-z0-9]([-A-Za-z0-9_.]*[A-Za-z0-9])?")
 _LABEL_VALUE = re.compile(r"([A-Za-z0-9]([-A-Za-z0-9_.]*[A-Za-z0-9])?)?")
+_PERCENT = re.compile(r"[0-9]{1,9}%")
+_PERCENT_RULE = (
+    "a valid percent string must be a numeric string followed by an ending '%' (e.g. '1%',  or '93%', "
+    "regex used for validation is '[0-9]+%')"
+)
 _PORT_NAME = re.compile(r"[-a-z0-9]+")
 _MAX_PORT = 65_535
 _PORT_RULE = f"must be between 1 and {_MAX_PORT}, inclusive"
@@ -205,6 +210,20 @@ def check_port(path: str, port: int | str) -> list[FieldError]:
 def check_not_negative(path: str, holder: Mapping[str, Any], *names: str) -> list[FieldError]:
     """Numbers below `path` that may be absent and not below 0."""
     return [invalid(f"{path}.{name}", holder[name], NEGATIVE) for name in names if holder.get(name, 0) < 0]
+
+
+def check_number_or_percent(path: str, value: int | str) -> list[FieldError]:
+    """A number that isn't negative, or a percentage."""
+    if isinstance(value, str):
+        return [] if _PERCENT.fullmatch(value) else [invalid(path, value, _PERCENT_RULE)]
+    return check_not_negative(path.rpartition(".")[0], {(name := path.rpartition(".")[2]): value}, name)
+
+
+def number_of(value: int | str) -> int:
+    """The number itself, or that of a percentage; 0 for other text."""
+    if isinstance(value, int):
+        return value
+    return int(value[:-1]) if _PERCENT.fullmatch(value) else 0
 
 
 def check_immutable(

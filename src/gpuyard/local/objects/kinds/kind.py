@@ -59,7 +59,8 @@ class Subresource:
         view: what is read, patched and written in the object's place, where that is of another kind.
         merge: for update and patch: what is stored, from the object and what was written in its place.
         apply: for create: what the body makes of the object.
-        deletes: for create that deletes the object, after `apply`: the `DeleteOptions` in the body.
+        evicts: for create that deletes the object, after `apply`, if its disruption budget allows that: the
+            `DeleteOptions` in the body.
         streams: a get opens a stream of whoever runs the containers, instead of reading the object.
         upgrades: a request becomes a WebSocket to whoever runs the containers.
     """
@@ -70,7 +71,7 @@ class Subresource:
     view: Callable[[Manifest], Manifest] | None = None
     merge: Callable[[Manifest, Manifest], Manifest] | None = None
     apply: Callable[[KindSpec, Manifest, Manifest, datetime], Manifest] | None = None
-    deletes: Callable[[Manifest], Manifest] | None = None
+    evicts: Callable[[Manifest], Manifest] | None = None
     streams: bool = False
     upgrades: bool = False
 

@@ -164,13 +164,12 @@ POD = KindSpec(
     subresources=(
         status_subresource(PODS),
         Subresource("binding", _BINDINGS, ("create",), apply=bound),
-        # The yard has no disruption budgets that could forbid it: an eviction is a delete with a reason.
         Subresource(
             "eviction",
             _EVICTIONS,
             ("create",),
             apply=evicted,
-            deletes=lambda e: e.get("deleteOptions") or {},
+            evicts=lambda e: e.get("deleteOptions") or {},
         ),
         Subresource("attach", _ATTACHES, ("create", "get"), upgrades=True),
         Subresource("exec", _EXECS, ("create", "get"), upgrades=True),

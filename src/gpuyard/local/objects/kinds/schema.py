@@ -43,7 +43,7 @@ class TypeInfo:
         fields: name → type, in the notation of schema.json.
         required: fields that Kubernetes' schema marks as such (validation says so, not decoding).
         patch: fields whose lists merge in a strategic merge patch: name → merge key, empty for a set of
-            scalars, with `,retainKeys` where that strategy applies.
+            scalars, with `,retainKeys` where that strategy applies; `,replace` for one that doesn't merge.
     """
 
     fields: Mapping[str, str]

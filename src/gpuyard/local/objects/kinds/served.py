@@ -5,6 +5,7 @@ from __future__ import annotations
 from gpuyard.local.objects.kinds.apps.deployment import DEPLOYMENT
 from gpuyard.local.objects.kinds.apps.replica_set import REPLICA_SET
 from gpuyard.local.objects.kinds.config import CONFIG_MAP, SECRET, SERVICE_ACCOUNT
+from gpuyard.local.objects.kinds.disruption_budget import DISRUPTION_BUDGET
 from gpuyard.local.objects.kinds.endpoint_slice import ENDPOINT_SLICE
 from gpuyard.local.objects.kinds.event import EVENT
 from gpuyard.local.objects.kinds.job import JOB
@@ -37,6 +38,7 @@ def yard_kinds() -> Kinds:
             JOB,
             LEASE,
             ENDPOINT_SLICE,
+            DISRUPTION_BUDGET,
             PRIORITY_CLASS,
             STORAGE_CLASS,
         )

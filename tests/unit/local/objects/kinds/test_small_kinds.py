@@ -31,13 +31,13 @@ def _texts(found: list[FieldError]) -> list[str]:
 
 def test_the_registry_finds_each_kind() -> None:
     kinds = yard_kinds()
-    assert len(list(kinds)) == 17
+    assert len(list(kinds)) == 18
     assert all(kinds.of(spec.resource) is spec for spec in kinds)
     short_names = [name for spec in yard_kinds() for name in spec.short_names]
     assert len(set(short_names)) == len(short_names)
     for spec in yard_kinds():
         assert all(sum(map(bool, (p.merge, p.apply, p.streams, p.upgrades))) == 1 for p in spec.subresources)
-        assert all(p.apply for p in spec.subresources if p.deletes)
+        assert all(p.apply for p in spec.subresources if p.evicts)
         assert spec.columns
 
 

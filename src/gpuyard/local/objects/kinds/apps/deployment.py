@@ -11,20 +11,16 @@ from datetime import datetime
 from typing import Any
 
 from gpuyard.kube.objects import DEPLOYMENTS, Manifest, annotations_of
-from gpuyard.local.objects.kinds.apps.rules import (
-    check_number_or_percent,
-    number_of,
-    prepare_create,
-    validate_counts,
-    validate_replicated,
-)
+from gpuyard.local.objects.kinds.apps.rules import prepare_create, validate_counts, validate_replicated
 from gpuyard.local.objects.kinds.apps.scale import SCALE
 from gpuyard.local.objects.kinds.cells import AGE, NAME, TEMPLATE_COLUMNS
 from gpuyard.local.objects.kinds.fields import (
     check_immutable,
     check_not_negative,
+    check_number_or_percent,
     forbidden,
     invalid,
+    number_of,
     required,
     unsupported,
 )

@@ -1,21 +1,16 @@
 """Rules that ReplicaSets and Deployments share.
 
-Sources: kubernetes `pkg/apis/apps/validation/validation.go`, apimachinery
-`pkg/apis/meta/v1/validation/validation.go` (ValidateLabelSelector).
+Source: kubernetes `pkg/apis/apps/validation/validation.go`.
 """
 
 from __future__ import annotations
 
-import re
 from collections.abc import Mapping
 from typing import Any
 
 from gpuyard.kube.objects import Manifest
 from gpuyard.kube.selectors import Selector
 from gpuyard.local.objects.kinds.fields import (
-    check_key,
-    check_label_value,
-    check_labels,
     check_not_negative,
     forbidden,
     invalid,
@@ -25,13 +20,8 @@ from gpuyard.local.objects.kinds.fields import (
 )
 from gpuyard.local.objects.kinds.kind import CreateContext, FieldError, KindSpec
 from gpuyard.local.objects.kinds.pod_spec import validate_pod_template
+from gpuyard.local.objects.kinds.selector_rules import validate_selector
 from gpuyard.local.objects.kinds.yard_limits import no_images
-
-_PERCENT = re.compile(r"[0-9]{1,9}%")
-_PERCENT_RULE = (
-    "a valid percent string must be a numeric string followed by an ending '%' (e.g. '1%',  or '93%', "
-    "regex used for validation is '[0-9]+%')"
-)
 
 
 def prepare_create(spec: KindSpec, manifest: Manifest, context: CreateContext) -> None:
@@ -54,7 +44,7 @@ def validate_replicated(spec: Mapping[str, Any]) -> list[FieldError]:
         found.append(required("spec.selector"))
         selector = {}
     else:
-        found += (wrong := _validate_selector("spec.selector", selector))
+        found += (wrong := validate_selector("spec.selector", selector))
         if not selector.get("matchLabels") and not selector.get("matchExpressions"):
             found.append(invalid("spec.selector", selector, "empty selector is invalid for deployment"))
         elif wrong:
@@ -86,45 +76,4 @@ def validate_counts(status: Mapping[str, Any], *names: str) -> list[FieldError]:
     if status.get("availableReplicas", 0) > status.get("readyReplicas", 0):
         value = status["availableReplicas"]
         found.append(invalid("status.availableReplicas", value, "cannot be greater than readyReplicas"))
-    return found
-
-
-def check_number_or_percent(path: str, value: int | str) -> list[FieldError]:
-    """A number that isn't negative, or a percentage."""
-    if isinstance(value, str):
-        return [] if _PERCENT.fullmatch(value) else [invalid(path, value, _PERCENT_RULE)]
-    return check_not_negative(path.rpartition(".")[0], {(name := path.rpartition(".")[2]): value}, name)
-
-
-def number_of(value: int | str) -> int:
-    """The number itself, or that of a percentage; 0 for other text."""
-    if isinstance(value, int):
-        return value
-    return int(value[:-1]) if _PERCENT.fullmatch(value) else 0
-
-
-def _validate_selector(path: str, selector: Mapping[str, Any]) -> list[FieldError]:
-    found = check_labels(f"{path}.matchLabels", selector.get("matchLabels") or {})
-    for index, expression in enumerate(selector.get("matchExpressions") or ()):
-        found += _validate_expression(f"{path}.matchExpressions[{index}]", expression)
-    return found
-
-
-def _validate_expression(path: str, expression: Mapping[str, Any]) -> list[FieldError]:
-    found: list[FieldError] = []
-    operator, values = expression.get("operator", ""), expression.get("values") or ()
-    match operator:
-        case "In" | "NotIn":
-            if not values:
-                detail = "must be specified when `operator` is 'In' or 'NotIn'"
-                found.append(required(f"{path}.values", detail))
-        case "Exists" | "DoesNotExist":
-            if values:
-                detail = "may not be specified when `operator` is 'Exists' or 'DoesNotExist'"
-                found.append(forbidden(f"{path}.values", detail))
-        case _:
-            found.append(invalid(f"{path}.operator", operator, "not a valid selector operator"))
-    found += check_key(f"{path}.key", expression.get("key", ""))
-    for index, value in enumerate(values):
-        found += check_label_value(f"{path}.values[{index}]", value)
     return found
