@@ -23,6 +23,7 @@ from gpuyard.runs.run import (
 from gpuyard.runs.target import Target
 
 if TYPE_CHECKING:
+    from gpuyard.runs.interactive.live_pod import LivePod
     from gpuyard.runs.services.service import Service
 
 #: As a name: most commands don't import the services.
@@ -81,6 +82,33 @@ async def find_all_meant(target: Target, typed: Sequence[str]) -> list[Meant]:
         nothing = "nothing was done; " if len(typed) > 1 else ""
         raise errors.UsageError("; ".join(error.message for error in wrong), remedy=nothing + wrong[0].remedy)
     return list(found.values())
+
+
+async def find_meant_pod(target: Target, typed: str, rank: int | None) -> LivePod:
+    """The pod of a run, by its rank, or a replica of a service, by its place in the order of their creation;
+    without one the first that is ready.
+
+    Raises:
+        UsageError: there is none.
+        GpuyardError: it has ended or hasn't started.
+    """
+    from gpuyard.runs.interactive.live_pod import as_live_pod, live_pod
+
+    found = await find_meant(target, typed)
+    if isinstance(found, Run):
+        return live_pod(target, found, rank)
+    from gpuyard.workloads.serving.service_state import is_ready
+
+    alive = found.alive
+    if rank is not None and rank >= len(alive):
+        raise errors.UsageError(f"{found.name} has {len(alive)} replicas", remedy="they are counted from 0")
+    pods = sorted(alive, key=lambda pod: not is_ready(pod)) if rank is None else [alive[rank]]
+    for pod in pods:
+        if live := as_live_pod(found.name, pod, rank):
+            return live
+    raise errors.GpuyardError(
+        f"no such replica of {found.name} runs", remedy=f"why: {target.command('explain', found.name)}"
+    )
 
 
 async def find_meant_or_others(target: Target, name: str) -> Meant:

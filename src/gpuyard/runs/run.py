@@ -196,6 +196,7 @@ async def find_run(target: Target, name: str, *, ask_nodes: bool = True) -> Run:
     """
     run = await get_run(target, name, ask_nodes)
     if run is None:
+        await _refuse_service(target, name)
         raise _no_such_run(target, name, await run_names(target))
     return run
 
@@ -211,7 +212,17 @@ async def find_meant_run(target: Target, typed: str, *, ask_nodes: bool = True) 
     )
 
 
+async def _refuse_service(target: Target, name: str) -> None:
+    """Raises UsageError where a service is called so."""
+    if name in {labels_of(one)[LABEL_RUN] for one in await deployments_of_services(target)}:
+        takes = "exec, cp, logs, show, explain, forward, scale, update, rollback, stop and rm"
+        raise errors.UsageError(
+            f"{name} is a service, and this is for runs", remedy=f"{takes} are for services too"
+        )
+
+
 async def _meant(target: Target, typed: str) -> str:
+    await _refuse_service(target, typed)
     return meant_name(target, typed, await run_names(target))
 
 

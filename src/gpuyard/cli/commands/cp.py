@@ -39,19 +39,18 @@ def command(
 ) -> None:
     """Copy a file or a folder out of a run that goes on, or into it.
 
-    One of the two is NAME:PATH: a run's name, its beginning, or @ for the last one. A destination that is a
-    folder gets the copy inside. Nothing half is ever under its final name; modes and times stay, and the
-    owner is who writes. What changes while it is copied is told, with exit code 1; a single file isn't kept
-    then. It takes sh and tar in the run's image.
+    One of the two is NAME:PATH: the name of a run or service, its beginning, or @ for the last one. A
+    destination that is a folder gets the copy inside. Nothing half is ever under its final name; modes and
+    times stay, and the owner is who writes. What changes while it is copied is told, with exit code 1; a
+    single file isn't kept then. It takes sh and tar in the run's image.
     """
     from gpuyard.cli.call import call
     from gpuyard.cli.output.notices import print_notice
     from gpuyard.cli.output.progress import BuildProgress
     from gpuyard.cli.output.results import megabytes
     from gpuyard.runs.interactive.copying import CopyResult, copy_from, copy_to
-    from gpuyard.runs.interactive.live_pod import live_pod
+    from gpuyard.runs.meant import find_meant_pod
     from gpuyard.runs.notices import Notice
-    from gpuyard.runs.run import find_meant_run
     from gpuyard.runs.target import Target
 
     (name, path), is_from = _run_and_path(source, destination)
@@ -61,7 +60,7 @@ def command(
         shown.bytes(f"copying {path}", done, total)
 
     async def work(target: Target) -> CopyResult:
-        pod = live_pod(target, await find_meant_run(target, name, ask_nodes=False), rank)
+        pod = await find_meant_pod(target, name, rank)
         if is_from:
             return await copy_from(target, pod, path, Path(destination), progress)
         return await copy_to(target, pod, Path(source), path, progress)

@@ -34,7 +34,7 @@ def command(
     stdin: bool,
     as_kubectl: bool,
 ) -> None:
-    """Run a command inside a run, beside its own process.
+    """Run a command inside a run or a replica of a service, beside its own process.
 
     It has a terminal where standard input and output are one; else standard input where that is a pipe or a
     file.
@@ -45,12 +45,11 @@ def command(
     from gpuyard.cli.call import call
     from gpuyard.cli.terminal import has_input, open_console
     from gpuyard.runs.interactive.command import end_of_killed, exec_in
-    from gpuyard.runs.interactive.live_pod import live_pod
-    from gpuyard.runs.run import find_meant_run
+    from gpuyard.runs.meant import find_meant_pod
     from gpuyard.runs.target import Target
 
     async def work(target: Target) -> int:
-        pod = live_pod(target, await find_meant_run(target, name, ask_nodes=False), rank)
+        pod = await find_meant_pod(target, name, rank)
         async with open_console(stdin=stdin or has_input()) as console:
             code = await exec_in(target, pod, command_line, console)
         if end := await end_of_killed(target, pod, code):

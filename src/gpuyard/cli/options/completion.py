@@ -28,14 +28,16 @@ def contexts() -> list[str]:
 
 
 def run_names(context: str | None, namespace: str | None) -> list[str]:
-    """The runs at the target; none when it doesn't answer. Never starts a yard."""
+    """The runs and services at the target; none when it doesn't answer. Never starts a yard."""
     from gpuyard.cli.call import call
     from gpuyard.kube.objects import JOBS, labels_of
     from gpuyard.kube.wellknown import LABEL_RUN
+    from gpuyard.runs.run import deployments_of_services
 
     async def work(target: Target) -> list[str]:
         jobs = await target.api.list(JOBS, target.namespace, label_selector=LABEL_RUN)
-        return [labels_of(job)[LABEL_RUN] for job in jobs.items]
+        deployments = await deployments_of_services(target)
+        return [labels_of(one)[LABEL_RUN] for one in (*jobs.items, *deployments)]
 
     _be_silent()
     with _limit():

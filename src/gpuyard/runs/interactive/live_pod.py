@@ -80,12 +80,8 @@ def live_pod(target: Target, run: Run, rank: int | None) -> LivePod:
         )
     of_rank = [pod for pod in run.pods if not has_ranks(run) or rank_of(pod) == wanted]
     for pod in reversed(of_rank):
-        if container := _running(pod):
-            made = pod["spec"]["containers"][0]
-            streams = bool(made.get("stdin")), bool(made.get("tty"))
-            has_image = made.get("image") != IMAGE_PROCESS
-            of_several = wanted if has_ranks(run) else None
-            return LivePod(run.name, pod["metadata"]["name"], container, *streams, has_image, of_several)
+        if found := as_live_pod(run.name, pod, wanted if has_ranks(run) else None):
+            return found
     running = [str(rank_of(pod)) for pod in run.pods if _running(pod)]
     others = f"; --rank {' or '.join(dict.fromkeys(running))} runs" if running else ""
     name = f"rank {wanted} of {run.name}" if has_ranks(run) else run.name
@@ -97,6 +93,18 @@ def live_pod(target: Target, run: Run, rank: int | None) -> LivePod:
     raise errors.GpuyardError(
         f"{name} doesn't run yet: {run.state.message or state_and_reason(run.state)}",
         remedy=f"why it waits: {target.command('explain', run.name)}{others}",
+    )
+
+
+def as_live_pod(name: str, pod: Manifest, rank: int | None = None) -> LivePod | None:
+    """The pod of the run or service of this name; None while its container doesn't run."""
+    container = _running(pod)
+    if not container:
+        return None
+    made = pod["spec"]["containers"][0]
+    streams = bool(made.get("stdin")), bool(made.get("tty"))
+    return LivePod(
+        name, pod["metadata"]["name"], container, *streams, made.get("image") != IMAGE_PROCESS, rank
     )
 
 

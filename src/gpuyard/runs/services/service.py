@@ -13,6 +13,7 @@ from gpuyard.kube.objects import (
     DEPLOYMENTS,
     PODS,
     REPLICA_SETS,
+    SCALED_OBJECTS,
     SERVICES,
     Manifest,
     Resource,
@@ -71,7 +72,7 @@ async def list_services(
     pods, services, scalers, simulated = await asyncio.gather(
         target.api.list(PODS, namespace, label_selector=LABEL_RUN),
         _visible(target, SERVICES, namespace, LABEL_RUN),
-        _visible(target, AUTOSCALERS, namespace),
+        _scalers(target, namespace),
         simulated_nodes(target),
     )
     return [
@@ -91,7 +92,7 @@ async def find_service(target: Target, name: str) -> Service | None:
     pods, services, scalers, simulated = await asyncio.gather(
         target.api.list(PODS, target.namespace, label_selector=selector),
         _visible(target, SERVICES, target.namespace, selector),
-        _visible(target, AUTOSCALERS, target.namespace),
+        _scalers(target, target.namespace),
         simulated_nodes(target),
     )
     return make_service(target, deployments[0], pods.items, services, scalers, simulated)
@@ -102,7 +103,7 @@ def make_service(
     deployment: Manifest,
     pods: Sequence[Manifest],
     services: Sequence[Manifest] = (),
-    autoscalers: Sequence[Manifest] = (),
+    scalers: Sequence[Manifest] = (),
     simulated: Collection[str] = (),
 ) -> Service:
     """The service of this Deployment; what belongs to others is left out."""
@@ -111,15 +112,16 @@ def make_service(
     own = [pod for pod in pods if _is_replica(pod, name, key.namespace)]
     own.sort(key=_creation)
     service = next((one for one in services if key_of(one) == key), None)
-    autoscaler = next((one for one in autoscalers if _scales(one, deployment)), None)
+    own_scalers = [one for one in scalers if _scales(one, deployment)]
     state = service_state(
         deployment,
         own,
         service=service,
-        bounds=_bounds(autoscaler),
+        bounds=next(map(_bounds, own_scalers), None),
         simulated_nodes=simulated,
         is_yard=target.is_yard,
     )
+    autoscaler = next((one for one in own_scalers if "maxReplicas" in one["spec"]), None)
     return Service(name, deployment, own, state, autoscaler)
 
 
@@ -134,19 +136,28 @@ def _is_replica(pod: Manifest, name: str, namespace: str) -> bool:
 
 def _scales(autoscaler: Manifest, deployment: Manifest) -> bool:
     scaled: Mapping[str, str] = (autoscaler.get("spec") or {}).get("scaleTargetRef") or {}
+    # A ScaledObject needs no kind: a Deployment is what it means.
+    target = key_of(autoscaler).namespace, scaled.get("kind", DEPLOYMENTS.kind), scaled.get("name")
     key = key_of(deployment)
-    return (key_of(autoscaler).namespace, scaled.get("kind"), scaled.get("name")) == (
-        key.namespace,
-        DEPLOYMENTS.kind,
-        key.name,
+    return target == (key.namespace, DEPLOYMENTS.kind, key.name)
+
+
+def _bounds(scaler: Manifest) -> tuple[int, int]:
+    """Of a HorizontalPodAutoscaler or a ScaledObject, with the defaults of each."""
+    spec = scaler["spec"]
+    if "maxReplicas" in spec:
+        return int(spec.get("minReplicas", 1)), int(spec["maxReplicas"])
+    return int(spec.get("minReplicaCount", 0)), int(spec.get("maxReplicaCount", 100))
+
+
+async def _scalers(target: Target, namespace: str | None) -> list[Manifest]:
+    """What may scale services. KEDA's come first: the autoscaler that it makes never says 0."""
+    if target.is_yard:
+        return list(await _visible(target, AUTOSCALERS, namespace))
+    kedas, autoscalers = await asyncio.gather(
+        _visible(target, SCALED_OBJECTS, namespace), _visible(target, AUTOSCALERS, namespace)
     )
-
-
-def _bounds(autoscaler: Manifest | None) -> tuple[int, int] | None:
-    if autoscaler is None:
-        return None
-    spec = autoscaler["spec"]
-    return int(spec.get("minReplicas", 1)), int(spec["maxReplicas"])
+    return [*kedas, *autoscalers]
 
 
 async def _visible(

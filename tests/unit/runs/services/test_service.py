@@ -6,9 +6,10 @@ import pytest
 
 from gpuyard import errors
 from gpuyard.kube.objects import DEPLOYMENTS, JOBS, PODS, Manifest, uid_of
-from gpuyard.runs.meant import find_all_meant, find_meant
+from gpuyard.runs.meant import find_all_meant, find_meant, find_meant_pod
+from gpuyard.runs.run import find_meant_run
 from gpuyard.runs.services.explaining import explain_service
-from gpuyard.runs.services.service import Service, find_service, list_services
+from gpuyard.runs.services.service import Service, find_service, list_services, make_service
 from gpuyard.runs.services.service_description import describe_service
 from gpuyard.runs.services.stopping import remove_service, stop_service, wait_until_stopped
 from gpuyard.runs.target import Target
@@ -73,6 +74,16 @@ async def test_a_beginning_that_both_have_says_so(target: Target) -> None:
         await find_meant(target, "model")
 
 
+async def test_what_is_for_runs_says_so_of_a_service(target: Target) -> None:
+    await deployed(target, "serve")
+    with pytest.raises(errors.UsageError, match="serve is a service, and this is for runs"):
+        await find_meant_run(target, "serve")
+    with pytest.raises(errors.GpuyardError, match="no such replica of serve runs"):
+        await find_meant_pod(target, "serve", None)
+    with pytest.raises(errors.UsageError, match="serve has 0 replicas"):
+        await find_meant_pod(target, "serve", 0)
+
+
 async def test_pods_of_others_are_no_replicas(target: Target) -> None:
     await deployed(target, "serve")
     await replica_made(target, "serve-1", "serve")
@@ -115,3 +126,34 @@ async def test_removing_waits_for_what_it_had(target: Target) -> None:
 @pytest.mark.parametrize("name", ["a b", "", "x" * 80])
 async def test_what_can_be_no_name_is_none(target: Target, name: str) -> None:
     assert await find_service(target, name) is None
+
+
+def scaler(kind: str, **spec: object) -> Manifest:
+    reference = {"name": "serve"} | ({"kind": "Deployment"} if kind == "HorizontalPodAutoscaler" else {})
+    return {
+        "kind": kind,
+        "metadata": {"name": "x", "namespace": "default"},
+        "spec": {"scaleTargetRef": reference, **spec},
+    }
+
+
+@pytest.mark.parametrize(
+    ("scalers", "bounds"),
+    [
+        ([], (None, None)),
+        ([scaler("HorizontalPodAutoscaler", maxReplicas=4)], (1, 4)),
+        ([scaler("HorizontalPodAutoscaler", minReplicas=0, maxReplicas=4)], (0, 4)),
+        ([scaler("ScaledObject")], (0, 100)),
+        # KEDA's own autoscaler says 1 where the ScaledObject says 0.
+        (
+            [scaler("ScaledObject", maxReplicaCount=3), scaler("HorizontalPodAutoscaler", maxReplicas=3)],
+            (0, 3),
+        ),
+    ],
+)
+async def test_what_scales_a_service_says_between_what(
+    target: Target, scalers: list[Manifest], bounds: tuple[int | None, int | None]
+) -> None:
+    made = make_service(target, await deployed(target, "serve"), [], scalers=scalers)
+    assert (made.state.least, made.state.most) == bounds
+    assert (made.autoscaler is not None) == any("maxReplicas" in one["spec"] for one in scalers)
