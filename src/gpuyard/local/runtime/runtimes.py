@@ -112,17 +112,7 @@ class Runtimes:
         Raises:
             ProcessError: the journal can't be read.
         """
-        path = folder / journals.JOURNAL
-        journal = journals.read(path)
-        # Without even the intent it is damaged, and whoever holds the lock won't mend it.
-        while (
-            journal
-            and journal.boot_id
-            and _is_undecided(journal)
-            and await patiently(partial(journals.is_locked, path))
-        ):
-            await asyncio.sleep(_POLL_S)
-            journal = journals.read(path)
+        journal = await _decided(folder)
         if journal is None or (_is_undecided(journal) and journal.boot_id in ("", self._boot_id)):
             # The shell names itself before anything else, and the lock says that there is none.
             if journal is not None:
@@ -139,14 +129,14 @@ class Runtimes:
         return self.choose(image=journal.isolation == PODMAN)
 
     async def enter(self, folder: Path, command: Sequence[str], *, tty: bool, mark: str) -> ContainerEntry:
-        """See `Runtime.enter`.
+        """See `Runtime.enter`. Waits for a start that is only just being made.
 
         Raises:
             BadRequest: nothing was started there, or it has ended.
         """
-        journal = await patiently(partial(journals.read, folder / journals.JOURNAL))
+        journal = await _decided(folder)
         if journal is None or journal.started is None:
-            raise errors.BadRequest("the container is only just starting")
+            raise errors.BadRequest("the container was never started")
         return await self._runtime_of(journal).enter(folder, command, tty=tty, mark=mark)
 
     def held(self, start: Journal, sockets: set[str]) -> set[str]:
@@ -173,6 +163,24 @@ class Runtimes:
             )
         journals.append_exit(folder / journals.JOURNAL, exit_)
         return exit_
+
+
+async def _decided(folder: Path) -> Journal | None:
+    """The journal of a start once it tells what became of it, or nobody is left who would write it there.
+
+    Raises:
+        ProcessError: it can't be read.
+    """
+    path = folder / journals.JOURNAL
+    while True:
+        journal = await patiently(partial(journals.read, path))
+        # Without even the intent it is damaged, and whoever holds the lock won't mend it.
+        if journal is None or not journal.boot_id or not _is_undecided(journal):
+            return journal
+        if not await patiently(partial(journals.is_locked, path)):
+            # What was written last may have been written since.
+            return await patiently(partial(journals.read, path))
+        await asyncio.sleep(_POLL_S)
 
 
 def _is_undecided(journal: Journal) -> bool:

@@ -59,15 +59,16 @@ class HttpGet:
 
     async def ask(self, timeout_s: float | None) -> ProbeAnswer:
         """Gets it, on the way of redirects that stay on its host."""
-        response = _HttpAnswer()
+        url, response = self.url, _HttpAnswer()
         try:
             async with asyncio.timeout(timeout_s):
                 for _ in range(_MAX_REDIRECTS):
-                    url = urljoin(self.url, response.location) if response.location else self.url
                     response = _HttpAnswer()
                     await _get(url, self.headers, response)
-                    if not response.location or not _is_same_host(self.url, urljoin(url, response.location)):
+                    next_url = _redirected(url, response.location)
+                    if urlsplit(next_url).hostname != urlsplit(self.url).hostname:
                         return response.judge()
+                    url = next_url
                 raise _GetError(f"stopped after {_MAX_REDIRECTS} redirects")
         except TimeoutError:
             if response.has_head:
@@ -174,6 +175,8 @@ async def _connect(host: str, port: int, *, tls: bool) -> tuple[asyncio.StreamRe
 def dial_error(host: str, port: int, error: OSError) -> str:
     """Why there is no connection, as Go says it."""
     at = f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
+    if isinstance(error, ssl.SSLError):
+        return f"tls: {error.reason or error}"
     if error.errno is None or error.errno < 0:
         return f"dial tcp {at}: {error}"
     return f"dial tcp {at}: connect: {_said_by_go(error)}"
@@ -199,5 +202,17 @@ def _request(url: str, headers: Sequence[tuple[str, str]]) -> bytes:
     return ("\r\n".join(lines) + "\r\n\r\n").encode("latin-1", errors="replace")
 
 
-def _is_same_host(one: str, other: str) -> bool:
-    return urlsplit(one).hostname == urlsplit(other).hostname
+def _redirected(url: str, location: str) -> str:
+    """Where a redirect leads; empty where there is none.
+
+    Raises:
+        _GetError: that is no address.
+    """
+    if not location:
+        return ""
+    try:
+        found = urljoin(url, quote(location, safe=_PATH_CHARACTERS + "[]"))
+        _ = urlsplit(found).port
+    except ValueError as error:
+        raise _GetError(f'failed to parse Location header "{location}": {error}') from error
+    return found
