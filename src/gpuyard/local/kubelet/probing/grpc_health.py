@@ -45,7 +45,9 @@ def _why(code: str, details: str, address: str, timeout_s: float) -> str:
         return f"timeout: health rpc did not complete within {timeout_s:g}s"
     if code == "UNAVAILABLE":
         return f'timeout: failed to connect service "{address}" within {timeout_s:g}s: {details}'
-    return f"error: health rpc probe failed: rpc error: code = {code} desc = {details}"
+    # As Go names them: NOT_FOUND is NotFound there.
+    name = "".join(word.capitalize() for word in code.split("_"))
+    return f"error: health rpc probe failed: rpc error: code = {name} desc = {details}"
 
 
 def _request(service: str) -> bytes:

@@ -172,7 +172,11 @@ async def test_a_body_that_comes_too_slowly_says_nothing() -> None:
 
 
 async def test_https_to_a_server_without() -> None:
-    async with _saying(_status("200 OK")) as (port, _):
+    async def refuse(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        writer.write(_status("400 Bad Request"))
+        await writer.drain()
+
+    async with _serving(refuse) as port:
         found = await _get(port, scheme="HTTPS").ask(10)
     assert found.result is FAILURE
     assert found.text.startswith(f'Get "https://127.0.0.1:{port}/healthz": ')
