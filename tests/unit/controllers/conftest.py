@@ -15,7 +15,8 @@ import pytest
 
 from gpuyard import errors
 from gpuyard.client.informer import Informer
-from gpuyard.controllers.job.view import JobView, PodView
+from gpuyard.controllers.job.view import JobView
+from gpuyard.controllers.owned_pods.view import PodView
 from gpuyard.kube.conditions import condition_is_true
 from gpuyard.kube.objects import EVENTS, JOBS, NAMESPACES, NODES, PODS, Manifest, ObjectKey, Resource
 from gpuyard.kube.timestamps import format_time

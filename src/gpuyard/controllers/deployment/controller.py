@@ -6,18 +6,16 @@ write the Deployment, and are seen here as changes like any other.
 
 from __future__ import annotations
 
-import contextlib
 from collections.abc import Callable
 from datetime import datetime
 
-from gpuyard import errors
-from gpuyard.client.api import KubeApi, PatchType
+from gpuyard.client.api import KubeApi
 from gpuyard.client.events import EventRecorder
 from gpuyard.client.informer import Informer
 from gpuyard.client.workqueue import WorkQueue
+from gpuyard.controllers.adoption import adoption, change_owner, is_current, release, selects
 from gpuyard.controllers.deployment.rollout import Rollout
 from gpuyard.controllers.deployment.status import paused_status, seconds_to_deadline
-from gpuyard.controllers.replica_set.pods import adoption, release, selects
 from gpuyard.kube.objects import (
     DEPLOYMENTS,
     REPLICA_SETS,
@@ -132,7 +130,8 @@ class DeploymentController:
 
     async def _claim(self, owner: Manifest) -> list[Manifest]:
         """The ReplicaSets that are its own, after it has taken on what is, and let go of what isn't."""
-        claimed = []
+        claimed: list[Manifest] = []
+        orphans: list[Manifest] = []
         deleting = bool(owner["metadata"].get("deletionTimestamp"))
         for key, one in list(self._replica_sets.objects.items()):
             if key.namespace != key_of(owner).namespace:
@@ -144,29 +143,15 @@ class DeploymentController:
                 if reference is not None:
                     claimed.append(one)
                 elif not deleting and not one["metadata"].get("deletionTimestamp"):
-                    claimed += await self._adopt(owner, one)
+                    orphans.append(one)
             elif reference is not None and not deleting:
-                await self._patch(one, release(uid_of(owner), one))
+                await change_owner(self._api, REPLICA_SETS, one, release(uid_of(owner), one))
+        if orphans and await is_current(self._api, DEPLOYMENTS, owner):
+            for one in orphans:
+                taken = adoption(DEPLOYMENTS, owner, one)
+                if (mine := await change_owner(self._api, REPLICA_SETS, one, taken)) is not None:
+                    claimed.append(mine)
         return claimed
-
-    async def _adopt(self, owner: Manifest, orphan: Manifest) -> list[Manifest]:
-        key = key_of(owner)
-        with contextlib.suppress(errors.NotFound):
-            now = await self._api.get(DEPLOYMENTS, key.name, key.namespace)
-            if uid_of(now) == uid_of(owner) and not now["metadata"].get("deletionTimestamp"):
-                return await self._patch(orphan, adoption(DEPLOYMENTS, owner, orphan))
-        return []
-
-    async def _patch(self, replica_set: Manifest, patch: Manifest) -> list[Manifest]:
-        """What became of it; nothing where it is gone, or another one by that name."""
-        key = key_of(replica_set)
-        with contextlib.suppress(errors.NotFound, errors.Conflict, errors.Invalid):
-            return [
-                await self._api.patch(
-                    REPLICA_SETS, key.name, patch, key.namespace, patch_type=PatchType.STRATEGIC
-                )
-            ]
-        return []
 
 
 def _owner_of(replica_set: Manifest) -> ObjectKey | None:

@@ -12,8 +12,8 @@ from typing import Any
 
 import orjson
 
+from gpuyard.controllers.adoption import controller_reference
 from gpuyard.controllers.deployment.rolling import ReplicaBounds
-from gpuyard.controllers.replica_set.pods import controller_reference
 from gpuyard.kube.objects import DEPLOYMENTS, REPLICA_SETS, Manifest, annotations_of
 from gpuyard.kube.wellknown import (
     ANNOTATION_DESIRED_REPLICAS,

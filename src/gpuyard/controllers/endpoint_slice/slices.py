@@ -16,7 +16,7 @@ from typing import Any
 
 import orjson
 
-from gpuyard.controllers.replica_set.pods import controller_reference
+from gpuyard.controllers.adoption import controller_reference
 from gpuyard.kube.conditions import condition_is_true
 from gpuyard.kube.objects import ENDPOINT_SLICES, SERVICES, Manifest, labels_of, uid_of
 from gpuyard.kube.pods import is_terminal, listening_port

@@ -14,19 +14,20 @@ from gpuyard.client.api import KubeApi, Propagation
 from gpuyard.client.events import EventRecorder
 from gpuyard.client.informer import Informer
 from gpuyard.client.workqueue import WorkQueue
-from gpuyard.controllers.job.bookkeeping import LOOK_UP_AFTER_S, Bookkeeping
 from gpuyard.controllers.job.plan import next_look_s, plan
-from gpuyard.controllers.job.pod_control import PodControl
 from gpuyard.controllers.job.pods import pod_of
 from gpuyard.controllers.job.status import Account, account, judge, news
-from gpuyard.controllers.job.view import IndexFailures, JobView, PodView, view_job, view_pod
+from gpuyard.controllers.job.view import JobView, view_job
+from gpuyard.controllers.owned_pods.bookkeeping import LOOK_UP_AFTER_S, Bookkeeping
+from gpuyard.controllers.owned_pods.books import Books
+from gpuyard.controllers.owned_pods.pod_control import PodControl
+from gpuyard.controllers.owned_pods.view import IndexFailures, view_pod
 from gpuyard.kube.ages import seconds_since_boot
 from gpuyard.kube.objects import (
     JOBS,
     Manifest,
     ObjectKey,
     controller_of,
-    controller_uid,
     key_of,
     uid_of,
     with_kind,
@@ -68,7 +69,7 @@ class JobController:
         self._events = EventRecorder(api, "job-controller", clock)
         self._rng = rng or random.Random()  # noqa: S311 names only
         self._control = PodControl(api, self._events, JOBS)
-        self._books: dict[str, Bookkeeping] = {}
+        self._books = Books(jobs, pods, clock, seconds)
         self._queue: WorkQueue[ObjectKey] = WorkQueue("job", self._sync, jobs.supervisor, jobs.reference)
         self._orphans: WorkQueue[ObjectKey] = WorkQueue(
             "job-orphan", self._release_orphan, pods.supervisor, pods.reference
@@ -92,47 +93,21 @@ class JobController:
     def _on_job(self, old: Manifest | None, new: Manifest | None) -> None:
         if new is not None:
             self._queue.add(key_of(new))
-        elif old is not None and (book := self._books.pop(uid_of(old), None)):
-            for key in book.seen:
+        elif old is not None:
+            for key in self._books.note_gone(old):
                 self._orphans.add(key)
 
     def _on_pod(self, old: Manifest | None, new: Manifest | None) -> None:
-        before, after = controller_uid(old, JOBS), controller_uid(new, JOBS)
-        if old is not None and before and before != after:
-            self._book(before).gone(old)
-            self._wake(old, before)
-        if new is not None and after:
-            self._book(after).shown(new)
-            self._wake(new, after)
-        if new is not None and view_pod(new).tracked and self._job_of(new) is None:
+        for key in self._books.note_pod(old, new):
+            self._queue.add(key)
+        if new is not None and view_pod(new).tracked and self._books.owner_of(new) is None:
             self._orphans.add(key_of(new))
-
-    def _wake(self, pod: Manifest, uid: str) -> None:
-        job = self._job_of(pod)
-        if job is not None:
-            self._queue.add(key_of(job))
-        elif not self._books[uid].seen:
-            del self._books[uid]
-
-    def _job_of(self, pod: Manifest) -> Manifest | None:
-        """The Job that controls the pod, as the informer shows it."""
-        owner = controller_of(pod)
-        if owner is None:
-            return None
-        job = self._jobs.objects.get(ObjectKey(pod["metadata"]["namespace"], owner["name"]))
-        return job if job is not None and uid_of(job) == owner["uid"] else None
-
-    def _book(self, uid: str) -> Bookkeeping:
-        return self._books.setdefault(uid, Bookkeeping(self._clock, self._seconds))
-
-    def _views(self, book: Bookkeeping) -> list[PodView]:
-        return book.pods(self._pods.objects[key] for key in sorted(book.seen))
 
     async def _sync(self, key: ObjectKey) -> float | None:
         manifest = self._jobs.objects.get(key)
         if manifest is None:
             return None
-        book = self._book(uid_of(manifest))
+        book = self._books.of(uid_of(manifest))
         manifest = book.newest(manifest)
         job = view_job(manifest)
         if not job.managed:
@@ -140,7 +115,7 @@ class JobController:
         if job.finished_at is not None:
             return await self._after_end(manifest, job, book, job.finished_at)
         await self._control.look_up(book)
-        pods = self._views(book)
+        pods = self._books.pods_of(job.uid)
         todo = plan(job, pods, judge(job, pods, book.age), book.age, self._backoff_s)
         problems = await self._control.delete(manifest, book, todo.delete, counts=todo.counts)
         make = partial(self._pod_of, manifest, todo.failures)
@@ -158,7 +133,7 @@ class JobController:
     async def _count(self, manifest: Manifest, book: Bookkeeping) -> Manifest:
         """Writes the status; where outcomes are new, releases their pods and writes the counters."""
         while True:
-            job, pods = view_job(manifest), self._views(book)
+            job, pods = view_job(manifest), self._books.pods_of(uid_of(manifest))
             result = account(job, pods, judge(job, pods, book.age), self._clock())
             manifest = await self._write_status(manifest, book, result)
             if not result.release:
@@ -180,7 +155,7 @@ class JobController:
         self, manifest: Manifest, job: JobView, book: Bookkeeping, finished_at: datetime
     ) -> float | None:
         """Lets go of pods that turned up late, and deletes the Job when its time to live is over."""
-        await self._control.release(book, [pod for pod in self._views(book) if pod.tracked])
+        await self._control.release(book, [pod for pod in self._books.pods_of(job.uid) if pod.tracked])
         if job.ttl_s is None or job.deleting:
             return None
         left_s = job.ttl_s - book.age(finished_at)
@@ -196,7 +171,7 @@ class JobController:
     async def _release_orphan(self, key: ObjectKey) -> float | None:
         """Takes the tracking finalizer off a pod whose Job is gone, so that the pod can go too."""
         manifest = self._pods.objects.get(key)
-        if manifest is None or not view_pod(manifest).tracked or self._job_of(manifest) is not None:
+        if manifest is None or not view_pod(manifest).tracked or self._books.owner_of(manifest) is not None:
             return None
         owner = controller_of(manifest)
         if owner is not None:

@@ -11,7 +11,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from gpuyard.controllers.job.pod_outcome import counts_failure, has_valid_index, is_failed, raw, uncounted
-from gpuyard.controllers.job.view import IndexFailures, JobView, PodView
+from gpuyard.controllers.job.view import JobView
+from gpuyard.controllers.owned_pods.view import IndexFailures, PodView
 from gpuyard.workloads.pod_failure_policy import PodFailureAction, matched_rule
 from gpuyard.workloads.sweeps.completion_indexes import parse_indexes
 

@@ -16,7 +16,8 @@ from gpuyard.controllers.job.status import (
     succeeded_count,
     time_left_s,
 )
-from gpuyard.controllers.job.view import IndexFailures, JobView, PodView
+from gpuyard.controllers.job.view import JobView
+from gpuyard.controllers.owned_pods.view import IndexFailures, PodView
 from gpuyard.kube.ages import Age
 
 #: Source: job_controller.go MaxJobPodFailureBackOff.

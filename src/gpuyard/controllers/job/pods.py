@@ -9,7 +9,8 @@ import random
 from copy import deepcopy
 from typing import Any
 
-from gpuyard.controllers.job.view import IndexFailures
+from gpuyard.controllers.adoption import controller_reference
+from gpuyard.controllers.owned_pods.view import IndexFailures
 from gpuyard.kube.names import random_suffix
 from gpuyard.kube.objects import JOBS, PODS, Manifest, uid_of
 from gpuyard.kube.wellknown import (
@@ -56,16 +57,7 @@ def pod_of(
         },
         "annotations": dict(given.get("annotations") or {}),
         "finalizers": list(dict.fromkeys([*(given.get("finalizers") or ()), FINALIZER_JOB_TRACKING])),
-        "ownerReferences": [
-            {
-                "apiVersion": JOBS.api_version,
-                "kind": JOBS.kind,
-                "name": name,
-                "uid": uid,
-                "controller": True,
-                "blockOwnerDeletion": True,
-            }
-        ],
+        "ownerReferences": [controller_reference(JOBS, job)],
     }
     spec = template["spec"]
     if index is not None:

@@ -19,7 +19,8 @@ from typing import Any, Literal, TypeAlias
 
 from gpuyard.controllers.job.index_failures import failed_indexes, held_failures
 from gpuyard.controllers.job.pod_outcome import counts_failure, has_valid_index, is_failed, raw, uncounted
-from gpuyard.controllers.job.view import JobView, PodView
+from gpuyard.controllers.job.view import JobView
+from gpuyard.controllers.owned_pods.view import PodView
 from gpuyard.kube.ages import Age
 from gpuyard.kube.conditions import find_condition, with_condition
 from gpuyard.kube.objects import Manifest

@@ -5,20 +5,21 @@ Source of its behaviour: kubernetes `pkg/controller/replicaset/replica_set.go`.
 
 from __future__ import annotations
 
-import contextlib
 import random
 from collections.abc import Callable
 from datetime import datetime
 
 from gpuyard import errors
-from gpuyard.client.api import KubeApi, PatchType
+from gpuyard.client.api import KubeApi
 from gpuyard.client.events import EventRecorder
 from gpuyard.client.informer import Informer
 from gpuyard.client.workqueue import WorkQueue
-from gpuyard.controllers.job.bookkeeping import LOOK_UP_AFTER_S, Bookkeeping
-from gpuyard.controllers.job.pod_control import PodControl
-from gpuyard.controllers.job.view import PodView
-from gpuyard.controllers.replica_set.pods import adoption, pod_of, release, selects
+from gpuyard.controllers.adoption import adoption, change_owner, is_current, release, selects
+from gpuyard.controllers.owned_pods.bookkeeping import LOOK_UP_AFTER_S, Bookkeeping
+from gpuyard.controllers.owned_pods.books import Books
+from gpuyard.controllers.owned_pods.pod_control import PodControl
+from gpuyard.controllers.owned_pods.view import PodView
+from gpuyard.controllers.replica_set.pods import pod_of
 from gpuyard.controllers.replica_set.ranking import to_delete
 from gpuyard.controllers.replica_set.status import next_look_s, replica_status
 from gpuyard.kube.ages import seconds_since_boot
@@ -28,7 +29,6 @@ from gpuyard.kube.objects import (
     Manifest,
     ObjectKey,
     controller_of,
-    controller_uid,
     key_of,
     labels_of,
     uid_of,
@@ -71,7 +71,7 @@ class ReplicaSetController:
         self._rng = rng or random.Random()  # noqa: S311 names only
         events = EventRecorder(api, "replicaset-controller", clock)
         self._control = PodControl(api, events, REPLICA_SETS)
-        self._books: dict[str, Bookkeeping] = {}
+        self._books = Books(replica_sets, pods, clock, seconds)
         #: Pods that nobody controls.
         self._orphans: set[ObjectKey] = set()
         self._queue: WorkQueue[ObjectKey] = WorkQueue(
@@ -94,20 +94,15 @@ class ReplicaSetController:
     def _on_replica_set(self, old: Manifest | None, new: Manifest | None) -> None:
         if new is not None:
             self._queue.add(key_of(new))
-        elif old is not None and not self._book(uid_of(old)).seen:
-            del self._books[uid_of(old)]
+        elif old is not None:
+            self._books.note_gone(old)
 
     def _on_pod(self, old: Manifest | None, new: Manifest | None) -> None:
-        before, after = controller_uid(old, REPLICA_SETS), controller_uid(new, REPLICA_SETS)
+        for key in self._books.note_pod(old, new):
+            self._queue.add(key)
         if old is not None:
             self._orphans.discard(key_of(old))
-            if before and before != after:
-                self._book(before).gone(old)
-                self._wake_owner(old, before)
-        if new is not None and after:
-            self._book(after).shown(new)
-            self._wake_owner(new, after)
-        elif new is not None and controller_of(new) is None:
+        if new is not None and controller_of(new) is None:
             self._orphans.add(key_of(new))
             if old is None or controller_of(old) is not None or labels_of(old) != labels_of(new):
                 # Each finds out for itself whether the pod is for it.
@@ -115,26 +110,11 @@ class ReplicaSetController:
                     if key.namespace == key_of(new).namespace:
                         self._queue.add(key)
 
-    def _wake_owner(self, pod: Manifest, uid: str) -> None:
-        owner = controller_of(pod) or {}
-        key = ObjectKey(key_of(pod).namespace, owner.get("name", ""))
-        found = self._replica_sets.objects.get(key)
-        if found is not None and uid_of(found) == uid:
-            self._queue.add(key)
-        elif not self._books[uid].seen:
-            del self._books[uid]
-
-    def _book(self, uid: str) -> Bookkeeping:
-        return self._books.setdefault(uid, Bookkeeping(self._clock, self._seconds))
-
-    def _views(self, book: Bookkeeping) -> list[PodView]:
-        return book.pods(self._pods.objects[key] for key in sorted(book.seen))
-
     async def _sync(self, key: ObjectKey) -> float | None:
         manifest = self._replica_sets.objects.get(key)
         if manifest is None:
             return None
-        book = self._book(uid_of(manifest))
+        book = self._books.of(uid_of(manifest))
         manifest = book.newest(manifest)
         await self._control.look_up(book)
         problems: list[errors.GpuyardError] = []
@@ -148,37 +128,21 @@ class ReplicaSetController:
             raise problems[0]
         if book.waiting:
             return LOOK_UP_AFTER_S
-        return next_look_s(manifest, self._views(book), self._clock())
+        return next_look_s(manifest, self._books.pods_of(uid_of(manifest)), self._clock())
 
     async def _claim(self, owner: Manifest, book: Bookkeeping) -> bool:
         """Lets go of pods that its selector doesn't match, takes on such that nobody has; whether it did."""
         strangers = [pod for key in book.seen if not selects(owner, pod := self._pods.objects[key])]
-        changed = [await self._patch(pod, release(uid_of(owner), pod)) for pod in strangers]
+        patches = [(pod, release(uid_of(owner), pod)) for pod in strangers]
         found = [pod for key in sorted(self._orphans) if _may_adopt(owner, pod := self._pods.objects[key])]
-        if found and not await self._is_current(owner):
+        if found and not await is_current(self._api, REPLICA_SETS, owner):
             return True
-        changed += [await self._patch(pod, adoption(REPLICA_SETS, owner, pod)) for pod in found]
+        patches += [(pod, adoption(REPLICA_SETS, owner, pod)) for pod in found]
+        changed = [await change_owner(self._api, PODS, pod, patch) for pod, patch in patches]
         return any(changed)
 
-    async def _is_current(self, owner: Manifest) -> bool:
-        """Whether the API, and not only a late informer, has this owner, and nobody is deleting it."""
-        key = key_of(owner)
-        try:
-            now = await self._api.get(REPLICA_SETS, key.name, key.namespace)
-        except errors.NotFound:
-            return False
-        return uid_of(now) == uid_of(owner) and not now["metadata"].get("deletionTimestamp")
-
-    async def _patch(self, pod: Manifest, patch: Manifest) -> bool:
-        """Whether it was the pod that is meant, and it could be changed: it may be gone, or just going."""
-        key = key_of(pod)
-        with contextlib.suppress(errors.NotFound, errors.Conflict, errors.Invalid):
-            await self._api.patch(PODS, key.name, patch, key.namespace, patch_type=PatchType.STRATEGIC)
-            return True
-        return False
-
     async def _manage(self, owner: Manifest, book: Bookkeeping) -> list[errors.GpuyardError]:
-        active = [pod for pod in self._views(book) if pod.active]
+        active = [pod for pod in self._books.pods_of(uid_of(owner)) if pod.active]
         surplus = len(active) - owner["spec"].get("replicas", 1)
         if surplus > 0:
             count = min(surplus, _MAX_BURST)
@@ -194,14 +158,13 @@ class ReplicaSetController:
         for other in self._replica_sets.objects.values():
             if deployment and (controller_of(other) or {}).get("uid") == deployment:
                 uids.add(uid_of(other))
-        books = (book for uid in uids if (book := self._books.get(uid)) is not None)
-        return [pod for book in books for pod in self._views(book) if pod.active]
+        return [pod for uid in uids for pod in self._books.pods_of(uid) if pod.active]
 
     async def _write_status(
         self, old: Manifest, book: Bookkeeping, problems: list[errors.GpuyardError]
     ) -> Manifest:
         problem = problems[0].message if problems else ""
-        status = replica_status(old, self._views(book), problem, self._clock())
+        status = replica_status(old, self._books.pods_of(uid_of(old)), problem, self._clock())
         if status == (old.get("status") or {}):
             return old
         new = await self._api.update(

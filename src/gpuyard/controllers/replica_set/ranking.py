@@ -11,7 +11,7 @@ from collections.abc import Sequence
 from datetime import datetime
 from functools import cmp_to_key
 
-from gpuyard.controllers.job.view import PodView
+from gpuyard.controllers.owned_pods.view import PodView
 from gpuyard.kube.conditions import find_condition
 from gpuyard.kube.timestamps import parse_time
 

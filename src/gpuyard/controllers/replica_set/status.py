@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from datetime import datetime
 from typing import Any
 
-from gpuyard.controllers.job.view import PodView
+from gpuyard.controllers.owned_pods.view import PodView
 from gpuyard.controllers.replica_set.ranking import ready_since
 from gpuyard.kube.conditions import find_condition
 from gpuyard.kube.objects import Manifest

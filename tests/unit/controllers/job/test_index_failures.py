@@ -11,7 +11,8 @@ import pytest
 from gpuyard.controllers.job.index_failures import failed_indexes, failures_after, held_failures
 from gpuyard.controllers.job.plan import JobPlan, plan
 from gpuyard.controllers.job.status import account, judge
-from gpuyard.controllers.job.view import IndexFailures, JobView, PodView
+from gpuyard.controllers.job.view import JobView
+from gpuyard.controllers.owned_pods.view import IndexFailures, PodView
 
 NOW = datetime(2026, 1, 31, 12, 0, tzinfo=UTC)
 LONG_AGO = NOW - timedelta(hours=1)

@@ -9,7 +9,8 @@ import pytest
 
 from gpuyard.controllers.job.plan import JobPlan, next_look_s, plan
 from gpuyard.controllers.job.status import JobVerdict
-from gpuyard.controllers.job.view import JobView, PodView
+from gpuyard.controllers.job.view import JobView
+from gpuyard.controllers.owned_pods.view import PodView
 from gpuyard.kube.ages import Ages
 
 NOW = datetime(2026, 1, 31, 12, 0, tzinfo=UTC)

@@ -18,7 +18,8 @@ from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, pr
 from gpuyard.controllers.job.plan import plan
 from gpuyard.controllers.job.pods import pod_of
 from gpuyard.controllers.job.status import account, judge
-from gpuyard.controllers.job.view import PodView, view_job, view_pod
+from gpuyard.controllers.job.view import view_job
+from gpuyard.controllers.owned_pods.view import PodView, view_pod
 from gpuyard.kube.conditions import condition_is_true
 from gpuyard.kube.timestamps import format_time
 from gpuyard.workloads.sweeps.completion_indexes import parse_indexes

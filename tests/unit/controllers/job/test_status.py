@@ -15,7 +15,8 @@ from gpuyard.controllers.job.status import (
     succeeded_count,
     time_left_s,
 )
-from gpuyard.controllers.job.view import JobView, PodView
+from gpuyard.controllers.job.view import JobView
+from gpuyard.controllers.owned_pods.view import PodView
 
 NOW = datetime(2026, 1, 31, 12, 0, tzinfo=UTC)
 AT = "2026-01-31T12:00:00Z"

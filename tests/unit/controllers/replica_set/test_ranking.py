@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from gpuyard.controllers.job.view import PodView
+from gpuyard.controllers.owned_pods.view import PodView
 from gpuyard.controllers.replica_set.ranking import to_delete
 from gpuyard.kube.objects import ObjectKey
 

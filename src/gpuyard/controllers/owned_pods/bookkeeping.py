@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass, replace
 from datetime import datetime
 
-from gpuyard.controllers.job.view import PodView, view_pod
+from gpuyard.controllers.owned_pods.view import PodView, view_pod
 from gpuyard.kube.ages import Ages, seconds_since_boot
 from gpuyard.kube.objects import Manifest, ObjectKey, key_of, uid_of
 

@@ -3,7 +3,7 @@ from __future__ import annotations
 from datetime import UTC, datetime
 from typing import Any
 
-from gpuyard.controllers.job.bookkeeping import LOOK_UP_AFTER_S, Bookkeeping
+from gpuyard.controllers.owned_pods.bookkeeping import LOOK_UP_AFTER_S, Bookkeeping
 from gpuyard.kube.objects import ObjectKey
 
 NOW = datetime(2026, 1, 31, 12, 0, tzinfo=UTC)

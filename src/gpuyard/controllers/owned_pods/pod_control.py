@@ -11,8 +11,8 @@ from typing import TypeAlias, TypeVar
 from gpuyard import errors
 from gpuyard.client.api import KubeApi, PatchType
 from gpuyard.client.events import EventRecorder
-from gpuyard.controllers.job.bookkeeping import Bookkeeping
-from gpuyard.controllers.job.view import PodView
+from gpuyard.controllers.owned_pods.bookkeeping import Bookkeeping
+from gpuyard.controllers.owned_pods.view import PodView
 from gpuyard.kube.objects import PODS, Manifest, Resource, key_of, with_kind
 from gpuyard.kube.wellknown import FINALIZER_JOB_TRACKING
 
