@@ -21,6 +21,7 @@ from typing import Any
 TARGET = Path(__file__).resolve().parent.parent / "src/gpuyard/local/objects/kinds"
 ROOTS = (
     "apps.v1.Deployment", "apps.v1.ReplicaSet", "autoscaling.v1.Scale",
+    "autoscaling.v2.HorizontalPodAutoscaler",
     "core.v1.Binding", "core.v1.ConfigMap", "core.v1.Event", "core.v1.Namespace", "core.v1.Node",
     "core.v1.PersistentVolume", "core.v1.PersistentVolumeClaim", "core.v1.Pod", "core.v1.Secret",
     "core.v1.Service", "core.v1.ServiceAccount", "storage.v1.StorageClass", "batch.v1.Job",
@@ -83,6 +84,7 @@ PATCH = {
     "apps.v1.ReplicaSetStatus": {"conditions": "type"},
     "policy.v1.PodDisruptionBudgetSpec": {"selector": ",replace"},
     "policy.v1.PodDisruptionBudgetStatus": {"conditions": "type"},
+    "autoscaling.v2.HorizontalPodAutoscalerStatus": {"conditions": "type"},
 }  # fmt: skip
 
 

@@ -367,7 +367,8 @@ def test_version_and_resources(yard: Yard) -> None:
         "configmaps", "events", "namespaces", "nodes", "persistentvolumeclaims", "persistentvolumes", "pods",
         "secrets", "serviceaccounts", "services", "deployments", "replicasets",
         "selfsubjectreviews", "selfsubjectaccessreviews", "selfsubjectrulesreviews",
-        "jobs", "leases", "endpointslices", "poddisruptionbudgets", "priorityclasses", "storageclasses",
+        "horizontalpodautoscalers", "jobs", "leases", "endpointslices", "poddisruptionbudgets",
+        "priorityclasses", "storageclasses",
     ]  # fmt: skip
     assert "batch/v1" in yard.kubectl("api-versions").split()
 
@@ -497,7 +498,7 @@ def test_disruption_budgets(yard: Yard, namespace: str) -> None:
     yard.kubectl("delete", "node", node)
 
 
-KINDS = "this gpuyard yard serves configmaps, deployments, endpointslices, events, jobs,"
+KINDS = "this gpuyard yard serves configmaps, deployments, endpointslices, events,"
 CLUSTER_IP = "this yard serves Services of type ClusterIP"
 NO_TYPE = "the server doesn't have a resource type"
 IMMUTABLE = "field is immutable"

@@ -37,6 +37,7 @@ ACROSS_MODULES = {
     "test_dashboard.py": "the dashboard of deploy/grafana",
     "test_tests.py": "the tests themselves",
     "building/test_from_a_dockerfile.py": "the page docs/how-to/from-a-dockerfile.md",
+    "autoscaling/test_recorded.py": "the whole decision against Kubernetes' own",
     "compatibility/test_properties.py": "what need, offer, judge and fleet hold together",
     "explain/steps/test_messages.py": "the words of every step",
     "explain/steps/test_recorded.py": "every step over the same recordings",

@@ -7,8 +7,8 @@ from gpuyard.local.objects.kinds.served import yard_kinds
 
 START = "the server could not find the requested resource"
 KINDS = (
-    "this gpuyard yard serves configmaps, deployments, endpointslices, events, jobs, leases, namespaces, "
-    "nodes, persistentvolumeclaims, "
+    "this gpuyard yard serves configmaps, deployments, endpointslices, events, "
+    "horizontalpodautoscalers, jobs, leases, namespaces, nodes, persistentvolumeclaims, "
 )
 
 

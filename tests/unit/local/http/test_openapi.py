@@ -9,7 +9,7 @@ from gpuyard.local.objects.kinds.kind import KindSpec
 from gpuyard.local.objects.kinds.served import yard_kinds
 
 _DOCUMENTS = (
-    *("api/v1", "apis/apps/v1", "apis/batch/v1", "apis/coordination.k8s.io/v1"),
+    *("api/v1", "apis/apps/v1", "apis/autoscaling/v2", "apis/batch/v1", "apis/coordination.k8s.io/v1"),
     *("apis/discovery.k8s.io/v1", "apis/policy/v1", "apis/scheduling.k8s.io/v1", "apis/storage.k8s.io/v1"),
 )
 OPENAPI = OpenApi(yard_kinds())

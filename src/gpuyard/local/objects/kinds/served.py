@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from gpuyard.local.objects.kinds.apps.deployment import DEPLOYMENT
 from gpuyard.local.objects.kinds.apps.replica_set import REPLICA_SET
+from gpuyard.local.objects.kinds.autoscaler import AUTOSCALER
 from gpuyard.local.objects.kinds.config import CONFIG_MAP, SECRET, SERVICE_ACCOUNT
 from gpuyard.local.objects.kinds.disruption_budget import DISRUPTION_BUDGET
 from gpuyard.local.objects.kinds.endpoint_slice import ENDPOINT_SLICE
@@ -35,6 +36,7 @@ def yard_kinds() -> Kinds:
             SERVICE_ACCOUNT,
             DEPLOYMENT,
             REPLICA_SET,
+            AUTOSCALER,
             JOB,
             LEASE,
             ENDPOINT_SLICE,

@@ -31,7 +31,7 @@ def _texts(found: list[FieldError]) -> list[str]:
 
 def test_the_registry_finds_each_kind() -> None:
     kinds = yard_kinds()
-    assert len(list(kinds)) == 18
+    assert len(list(kinds)) == 19
     assert all(kinds.of(spec.resource) is spec for spec in kinds)
     short_names = [name for spec in yard_kinds() for name in spec.short_names]
     assert len(set(short_names)) == len(short_names)
