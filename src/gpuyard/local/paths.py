@@ -27,6 +27,7 @@ _OWN = {
     "pki",
     "pods",
     "run",
+    "services",
     "settings.json",
     "simulated-health.json",
     "snapshots",
@@ -158,6 +159,11 @@ class YardPaths(NodePaths):
         return self.data_dir / "hosts"
 
     @property
+    def services_dir(self) -> Path:
+        """One file per Service with an address, which its proxy holds: see `proxy_process`."""
+        return self.data_dir / "services"
+
+    @property
     def volumes_dir(self) -> Path:
         """One folder per PersistentVolume that was made for a claim."""
         return self.data_dir / "volumes"
@@ -209,7 +215,8 @@ class YardPaths(NodePaths):
         """
         _make_folder(self.data_dir, private=False)
         runtime = (self.runtime_dir.parent, self.runtime_dir, self.locks_dir)
-        for folder in (*runtime, self.pki_dir, self.pods_dir, self.snapshots_dir, self.volumes_dir):
+        kept = (self.pki_dir, self.pods_dir, self.services_dir, self.snapshots_dir, self.volumes_dir)
+        for folder in (*runtime, *kept):
             _make_folder(folder, private=True)
         for node in map(self.of_node, range(1, nodes + 1)):
             if node is not self:

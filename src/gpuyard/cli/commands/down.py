@@ -36,6 +36,7 @@ def command(keep: bool, stop_runs: bool) -> None:
     from gpuyard.cli.output.notices import print_notice
     from gpuyard.local import lifecycle
     from gpuyard.local.paths import find_paths
+    from gpuyard.local.proxy_process import end_proxies
     from gpuyard.runs.notices import Notice
     from gpuyard.runs.run import has_ended, list_runs
     from gpuyard.runs.services.service import list_services
@@ -70,6 +71,8 @@ def command(keep: bool, stop_runs: bool) -> None:
         if alive:
             call(lambda target: _end_all(target, runs, services), context=YARD)
     _end_daemon(paths)
+    if not keep:
+        end_proxies(paths)
 
 
 async def _end_all(target: Target, runs: Sequence[Run], services: Sequence[Service]) -> None:
@@ -96,6 +99,7 @@ async def _end_all(target: Target, runs: Sequence[Run], services: Sequence[Servi
 
 
 def _was_down(paths: YardPaths, stop_runs: bool) -> None:
+    from gpuyard.local.proxy_process import end_proxies
     from gpuyard.local.survivors import survivors_text
 
     going_on = survivors_text(paths)
@@ -104,6 +108,8 @@ def _was_down(paths: YardPaths, stop_runs: bool) -> None:
             f"the yard was down already, but {going_on}",
             remedy="`gpuyard up && gpuyard down --stop` finds and stops them",
         )
+    if not going_on:
+        end_proxies(paths)
     click.echo(
         f"The yard was down already, but {going_on}; `gpuyard up` finds them again."
         if going_on

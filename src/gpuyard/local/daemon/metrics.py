@@ -1,4 +1,5 @@
-"""Fetches what the exporter says of the yard's GPUs, for whoever may use the API: see docs/adr/0042."""
+"""Fetches what exporters say of the yard's GPUs, and proxies of its Services, for whoever may use the API:
+see docs/adr/0042."""
 
 from __future__ import annotations
 
@@ -14,7 +15,7 @@ _REQUEST = b"GET /metrics HTTP/1.1\r\nHost: localhost\r\n\r\n"
 
 
 async def read_metrics(sockets: Sequence[Path]) -> bytes:
-    """What the exporters of a yard's nodes answer now, as one text.
+    """What the exporters of a yard's nodes and the proxies of its Services answer now, as one text.
 
     Raises:
         ServiceUnavailable: none of them answers.

@@ -1,10 +1,10 @@
 """One running yard, composed of its parts.
 
     lock and store ─▶ devices, agent ─▶ API (unix socket, HTTPS) ─▶ informers ─▶ controllers, scheduler,
-    kubelet
+    kubelet, proxies of Services
 
-They start from left to right; `Parts` ends them from right to left. Processes of runs aren't ended: the
-next daemon adopts them.
+They start from left to right; `Parts` ends them from right to left. Processes of runs and proxies of
+Services aren't ended: the next daemon adopts them.
 """
 
 from __future__ import annotations
@@ -34,6 +34,7 @@ from gpuyard.kube.objects import (
     PERSISTENT_VOLUME_CLAIMS,
     PODS,
     SECRETS,
+    SERVICES,
     ObjectKey,
     Resource,
 )
@@ -41,6 +42,7 @@ from gpuyard.local.daemon.metrics import read_metrics
 from gpuyard.local.daemon.parts import Parts
 from gpuyard.local.daemon.readiness import Readiness
 from gpuyard.local.daemon.runtime_folder import RuntimeFolder
+from gpuyard.local.daemon.service_proxies import ServiceProxies
 from gpuyard.local.daemon.snapshots import Snapshots
 from gpuyard.local.daemon.volumes import FOLLOWED as VOLUMES_FOLLOWED
 from gpuyard.local.daemon.volumes import VolumeController
@@ -153,10 +155,12 @@ class Yard:
                     supervisor,
                     heartbeat_s=self._periods.heartbeat_s,
                 )
-            running.api = self._serve_api(parts, api, machine, settings, plans)
+            proxies = ServiceProxies(self._paths, informers[SERVICES])
+            running.api = self._serve_api(parts, api, machine, settings, plans, proxies)
             parts.run(supervisor.keep("logs", machine.logs.run), "logs")
             parts.task(machine.streams.end_former(), "end of former commands")
             self._start_loops(parts, api, supervisor, informers, nodes, machine)
+            parts.run(supervisor.keep("service proxies", proxies.run), "service proxies")
             readiness = Readiness(informers[NODES], nodes, self._paths.daemon_log)
             await self._until_stopped(parts, readiness, running, nodes)
 
@@ -197,7 +201,13 @@ class Yard:
         return folder
 
     def _serve_api(
-        self, parts: Parts, api: ObjectApi, machine: Machine, settings: Settings, plans: Sequence[NodePlan]
+        self,
+        parts: Parts,
+        api: ObjectApi,
+        machine: Machine,
+        settings: Settings,
+        plans: Sequence[NodePlan],
+        proxies: ServiceProxies,
     ) -> str:
         """Serves the API on both sockets; its HTTPS address, which the kubeconfig names from now on."""
         paths = self._paths
@@ -212,7 +222,7 @@ class Yard:
             api,
             logs=machine.logs,
             streams=machine.streams,
-            read_metrics=partial(read_metrics, sockets),
+            read_metrics=lambda: read_metrics([*sockets, *proxies.sockets]),
         )
         parts.run(serve(app, listeners, token=token, pki=pki, clock=utc_now), "api")
         return f"https://127.0.0.1:{listeners.port}"

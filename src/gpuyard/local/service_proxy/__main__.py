@@ -14,8 +14,12 @@ from pathlib import Path
 
 from gpuyard.client.events import EventRecorder
 from gpuyard.client.rest import RestApi
+from gpuyard.local.daemon.log import log_to_standard_error
+from gpuyard.local.proxy_process import hold
 from gpuyard.local.service_proxy.limits import ProxyLimits
 from gpuyard.local.service_proxy.process import ServiceProxy
+
+log = logging.getLogger("gpuyard.service_proxy")
 
 _MAX_OPEN_FILES = 65_536
 
@@ -27,16 +31,16 @@ def main() -> int:
     parser.add_argument("--namespace", required=True)
     parser.add_argument("--service", required=True)
     parser.add_argument("--socket", type=Path, required=True, help="where its metrics are told")
+    parser.add_argument("--lock", type=Path, required=True, help="the file that it holds while it lives")
     options = parser.parse_args()
-    logging.basicConfig(
-        level=logging.INFO,
-        format=f"%(asctime)s %(levelname)s service {options.namespace}/{options.service}: %(message)s",
-    )
+    log_to_standard_error()
     _allow_many_files()
     try:
-        asyncio.run(_run(options))
+        lock = hold(options.lock)
+        if lock is not None:  # else another process is this Service's proxy
+            asyncio.run(_run(options))
     except OSError as error:
-        logging.error("can't serve on %s: %s", options.socket, error)
+        log.error("the proxy of service %s/%s can't serve: %s", options.namespace, options.service, error)
         return 1
     return 0
 

@@ -22,6 +22,7 @@ log = logging.getLogger(__name__)
 _BIND_RETRY_S = 0.5
 _BIND_RETRY_MAX_S = 15.0
 _API_RETRY_MAX_S = 1.0
+_SOCKET_CHECK_S = 1.0
 
 
 class ServiceProxy:
@@ -87,15 +88,14 @@ class ServiceProxy:
         )
 
     async def run(self, metrics_socket: Path) -> None:
-        """Serves.
-
-        Raises:
-            OSError: the socket can't be made.
-        """
-        metrics = await serve_metrics(metrics_socket, self.page)
+        """Serves; tells its figures on the socket."""
+        metrics = asyncio.create_task(self._tell(metrics_socket), name="metrics")
         watches = [
-            asyncio.create_task(informer.run(), name=f"informer-{informer.resource.plural}")
-            for informer in (self._services, self._slices)
+            metrics,
+            *(
+                asyncio.create_task(informer.run(), name=f"informer-{informer.resource.plural}")
+                for informer in (self._services, self._slices)
+            ),
         ]
         try:
             await self._follow()
@@ -106,8 +106,24 @@ class ServiceProxy:
             for watch in watches:
                 watch.cancel()
             await asyncio.gather(*watches, return_exceptions=True)
-            metrics.close()
-            metrics_socket.unlink(missing_ok=True)
+
+    async def _tell(self, metrics_socket: Path) -> None:
+        """Has its figures told until cancelled. The yard's folder of sockets goes with the daemon, and comes
+        back with the next one."""
+        while True:
+            if metrics_socket.parent.is_dir():
+                try:
+                    server = await serve_metrics(metrics_socket, self.page)
+                except OSError as error:
+                    log.warning("can't tell figures on %s: %s", metrics_socket, error)
+                else:
+                    try:
+                        while metrics_socket.exists():
+                            await asyncio.sleep(_SOCKET_CHECK_S)
+                    finally:
+                        server.close()
+                        metrics_socket.unlink(missing_ok=True)
+            await asyncio.sleep(_SOCKET_CHECK_S)
 
     async def _follow(self) -> None:
         """Listens where the Service says, until it is gone or another one."""
