@@ -31,9 +31,9 @@ server = http.server.ThreadingHTTPServer(("127.0.0.1", int(os.environ["PORT"])),
 print("listens", flush=True)
 server.serve_forever()
 """
-_SOON = {"periodSeconds": 1, "failureThreshold": 1}
-#: A machine that is busy may start a program slowly.
-_PATIENTLY = {"periodSeconds": 1, "failureThreshold": 600}
+#: A machine that is busy may answer late, and start a program slowly.
+_SOON = {"periodSeconds": 1, "failureThreshold": 1, "timeoutSeconds": 30}
+_PATIENTLY = {**_SOON, "failureThreshold": 600}
 
 
 def _main(pod: Manifest) -> dict[str, Any]:
@@ -153,7 +153,7 @@ async def test_a_command_in_the_container_says_whether_it_is_ready(host: Host, f
 )
 async def test_a_command_that_says_nothing(host: Host, command: list[str], message: str) -> None:
     async with host.running():
-        probe = {"exec": {"command": command}, **_SOON}
+        probe = {"exec": {"command": command}, **_SOON, "timeoutSeconds": 1}
         await host.create("a", "sh", "-c", "exec sleep 600", main={"readinessProbe": probe})
         assert await host.messages("Unhealthy") == [message]
         assert not _is_ready(await host.get("a"))
