@@ -26,6 +26,28 @@ from gpuyard.local.runtime.container import Container
 #: What a container has at least from the signal on, when its hook has used its grace up.
 _LEAST_GRACE_S = 2.0
 
+#: So many answers of a probe are told one by one, and then one in so many seconds: a program that never gets
+#: well would fill the store with events, the more so where it says something else each time.
+_TOLD_AT_ONCE, _TOLD_EVERY_S = 10, 10.0
+
+
+class Sparing:
+    """Whether one more is to be told."""
+
+    def __init__(self, seconds: Callable[[], float]) -> None:
+        self._seconds = seconds
+        self._count = 0
+        self._told_s = 0.0
+
+    def allows(self) -> bool:
+        """Says so, and counts it."""
+        now_s = self._seconds()
+        if self._count >= _TOLD_AT_ONCE and now_s - self._told_s < _TOLD_EVERY_S:
+            return False
+        self._count += 1
+        self._told_s = now_s
+        return True
+
 
 class ContainerLifecycle:
     """Attends the containers of one pod. Its tasks are of the pod's group.
@@ -82,21 +104,22 @@ class ContainerLifecycle:
     def _attend(
         self, state: ContainerState, target: ProbeTarget, health: ContainerHealth, *, age_s: float
     ) -> None:
+        told = {kind: Sparing(self._context.seconds) for kind in health.probes}
+
+        def tell(probe: ContainerProbe, answer: ProbeAnswer) -> None:
+            if answer.result is not ProbeResult.SUCCESS and told[probe.kind].allows():
+                reason = "ProbeWarning" if answer.result is ProbeResult.WARNING else "Unhealthy"
+                self._tell("Warning", reason, f"{probe.kind} probe {answer.result}: {answer.text}")
+
         state.prober = Prober(
             health,
             target,
             age_s=age_s,
             seconds=self._context.seconds,
-            on_answer=self._tell_answer,
+            on_answer=tell,
             on_change=self._wake,
         )
         self._create_task(state, state.prober.run(), "probes")
-
-    def _tell_answer(self, probe: ContainerProbe, answer: ProbeAnswer) -> None:
-        if answer.result is ProbeResult.SUCCESS:
-            return
-        reason = "ProbeWarning" if answer.result is ProbeResult.WARNING else "Unhealthy"
-        self._tell("Warning", reason, f"{probe.kind} probe {answer.result}: {answer.text}")
 
     async def _after_start(self, state: ContainerState, target: ProbeTarget, hook: Mapping[str, Any]) -> None:
         failed = await target.run_hook(hook)

@@ -2,12 +2,16 @@ from __future__ import annotations
 
 import asyncio
 import socket
+import ssl
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
+from datetime import UTC, datetime
+from pathlib import Path
 from typing import Any
 
 import pytest
 
+from gpuyard.local.http.server.certificates import Pki
 from gpuyard.local.kubelet.probing.answer import ProbeResult
 from gpuyard.local.kubelet.probing.http_get import HttpGet
 
@@ -16,7 +20,7 @@ _Handler = Callable[[asyncio.StreamReader, asyncio.StreamWriter], Awaitable[None
 
 
 @asynccontextmanager
-async def _serving(handler: _Handler) -> AsyncIterator[int]:
+async def _serving(handler: _Handler, tls: ssl.SSLContext | None = None) -> AsyncIterator[int]:
     async def handle(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         try:
             await handler(reader, writer)
@@ -25,7 +29,7 @@ async def _serving(handler: _Handler) -> AsyncIterator[int]:
         finally:
             writer.close()
 
-    server = await asyncio.start_server(handle, "127.0.0.1", 0)
+    server = await asyncio.start_server(handle, "127.0.0.1", 0, ssl=tls)
     try:
         yield server.sockets[0].getsockname()[1]
     finally:
@@ -180,3 +184,18 @@ async def test_https_to_a_server_without() -> None:
         found = await _get(port, scheme="HTTPS").ask(10)
     assert found.result is FAILURE
     assert found.text.startswith(f'Get "https://127.0.0.1:{port}/healthz": ')
+
+
+async def test_https_with_whatever_certificate(tmp_path: Path) -> None:
+    async def answer(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await reader.readuntil(b"\r\n\r\n")
+        writer.write(_status("200 OK", "Content-Length: 4", body="safe"))
+        await writer.drain()
+
+    pki = Pki(tmp_path)
+    pki.ensure(datetime.now(UTC))
+    tls = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    tls.load_cert_chain(pki.server_certificate, pki.server_key)
+    async with _serving(answer, tls) as port:
+        found = await _get(port, scheme="HTTPS").ask(30)
+    assert (found.result, found.text) == (SUCCESS, "safe")
