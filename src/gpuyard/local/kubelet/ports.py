@@ -17,8 +17,10 @@ PORT = "PORT"
 #: What the pod's port for PET_MASTER_PORT is held as; those of containers are held as their containerPorts.
 MASTER = "master"
 
-#: Those below are of runs of several pods, see `PET_MASTER_PORT` in docs/reference/environment.md.
-_LOWEST, _FEWEST, _TRIES = 30000, 1000, 50
+#: Above are those of runs of several pods, see `PET_MASTER_PORT` in docs/reference/environment.md, and a
+#: cluster's node ports, of which no listener tells.
+_PORTS = range(15000, 20000)
+_TRIES = 50
 _CONNECTIONS = Path("/proc/sys/net/ipv4/ip_local_port_range")
 
 
@@ -32,9 +34,9 @@ def free_port() -> int:
         below = int(_CONNECTIONS.read_text().split()[0])
     except (OSError, ValueError, IndexError):
         below = 0
-    for _ in range(_TRIES if below - _LOWEST >= _FEWEST else 0):
+    for _ in range(_TRIES if below >= _PORTS.stop else 0):
         with suppress(OSError):
-            return _bound(random.randrange(_LOWEST, below))  # noqa: S311 - nothing secret
+            return _bound(random.choice(_PORTS))  # noqa: S311 - nothing secret
     return _bound(0)
 
 

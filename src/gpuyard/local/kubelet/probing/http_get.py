@@ -133,25 +133,7 @@ async def _get(url: str, headers: Sequence[tuple[str, str]], response: _HttpAnsw
     try:
         writer.write(request)
         await writer.drain()
-        size = 0
-        while not response.is_enough:
-            piece = await reader.read(_PIECE_BYTES)
-            size += len(piece)
-            if not piece:
-                break
-            response.parser.feed_data(piece)
-            if size > _MAX_HEAD_BYTES and not response.has_head:
-                limit = f"net/http: server response headers exceeded {_MAX_HEAD_BYTES} bytes; aborted"
-                raise _GetError(limit)
-        if not response.has_head:
-            raise _GetError("EOF")
-    except httptools.HttpParserUpgrade as error:
-        response.has_head = True  # 101 is an answer, too
-        raise _GetError(f"unexpected upgrade: {error}") from error
-    except httptools.HttpParserError as error:
-        raise _GetError(
-            f"net/http: HTTP/1.x transport connection broken: malformed HTTP response: {error}"
-        ) from error
+        await _read(reader, response)
     except OSError as error:
         raise _GetError(f"read tcp {where.netloc}: {_said_by_go(error)}") from error
     finally:
@@ -159,6 +141,24 @@ async def _get(url: str, headers: Sequence[tuple[str, str]], response: _HttpAnsw
         with suppress(OSError, TimeoutError):
             async with asyncio.timeout(_CLOSE_S):
                 await writer.wait_closed()
+
+
+async def _read(reader: asyncio.StreamReader, response: _HttpAnswer) -> None:
+    size = 0
+    while not response.is_enough and (piece := await reader.read(_PIECE_BYTES)):
+        size += len(piece)
+        try:
+            response.parser.feed_data(piece)
+        except (httptools.HttpParserError, httptools.HttpParserUpgrade) as error:
+            # What comes after it is nobody's, such as a page with a status that has none.
+            if not response.is_enough:
+                why = f"HTTP/1.x transport connection broken: malformed HTTP response: {error}"
+                raise _GetError(f"net/http: {why}") from error
+        if size > _MAX_HEAD_BYTES and not response.has_head:
+            limit = f"net/http: server response headers exceeded {_MAX_HEAD_BYTES} bytes; aborted"
+            raise _GetError(limit)
+    if not response.has_head:
+        raise _GetError("EOF")
 
 
 async def _connect(host: str, port: int, *, tls: bool) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:

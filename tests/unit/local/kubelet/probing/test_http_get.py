@@ -63,6 +63,7 @@ def _status(line: str, *headers: str, body: str = "") -> bytes:
     [
         (_status("200 OK", "Content-Length: 4", body="fine"), SUCCESS, "fine"),
         (_status("204 No Content"), SUCCESS, ""),
+        (_status("204 No Content", body="what comes after it"), SUCCESS, ""),
         (_status("200 OK", body="until the end"), SUCCESS, "until the end"),
         (
             _status("200 OK", "Transfer-Encoding: chunked", body="3\r\nabc\r\n0\r\n\r\n"),
