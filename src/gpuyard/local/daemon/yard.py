@@ -29,10 +29,12 @@ from gpuyard.controllers.watched_time import WatchedTime
 from gpuyard.devices.gpu_locks import find_lock_folder
 from gpuyard.kube.objects import (
     CONFIG_MAPS,
+    DEPLOYMENTS,
     JOBS,
     NODES,
     PERSISTENT_VOLUME_CLAIMS,
     PODS,
+    REPLICA_SETS,
     SECRETS,
     SERVICES,
     ObjectKey,
@@ -255,7 +257,8 @@ class Yard:
             watched=watched,
             is_gone=machine.was_here,
         )
-        snapshots = Snapshots(self._paths.snapshots_dir, informers[JOBS])
+        naming = (informers[resource] for resource in (JOBS, DEPLOYMENTS, REPLICA_SETS))
+        snapshots = Snapshots(self._paths.snapshots_dir, *naming)
         volumes = VolumeController(api, utc_now, informers, self._paths.volumes_dir)
         scheduler = Scheduler(
             api, utc_now, informers[NODES], informers[PODS], informers[PERSISTENT_VOLUME_CLAIMS]

@@ -8,7 +8,7 @@ import pytest
 
 from gpuyard.client.api import Propagation
 from gpuyard.client.informer import Informer
-from gpuyard.kube.objects import JOBS
+from gpuyard.kube.objects import DEPLOYMENTS, JOBS, REPLICA_SETS, Manifest, Resource
 from gpuyard.local.daemon.snapshots import Snapshots
 from gpuyard.local.objects.verbs import ObjectApi
 from tests.waiting import until_async
@@ -86,3 +86,50 @@ async def test_a_submit_under_way_at_the_start_keeps_its_snapshot(api: ObjectApi
         assert (tmp_path / OURS).exists()
         for task in tasks:
             task.cancel()
+
+
+async def test_a_service_s_snapshot_stays_while_a_revision_has_it(api: ObjectApi, tmp_path: Path) -> None:
+    names = [f"digits-{number * 12}" for number in "01"]
+    for name in names:
+        (tmp_path / name).mkdir()
+    deployments, replica_sets = Informer(api, DEPLOYMENTS), Informer(api, REPLICA_SETS)
+    snapshots = Snapshots(tmp_path, deployments, replica_sets)
+    deployment = _apps(DEPLOYMENTS, names[0])
+    await api.create(DEPLOYMENTS, deployment)
+    await api.create(REPLICA_SETS, _apps(REPLICA_SETS, names[0]))
+    async with asyncio.TaskGroup() as group, asyncio.timeout(60):
+        runs = (deployments.run(), replica_sets.run(), snapshots.run())
+        tasks = [group.create_task(run) for run in runs]
+        await until_async(lambda: deployments.objects and replica_sets.objects, "both are known")
+        patch = {"metadata": {"annotations": {"gpuyard.io/snapshot": names[1]}}}
+        await api.patch(DEPLOYMENTS, "digits", patch, "default")
+        await api.delete(DEPLOYMENTS, "digits", "default", propagation=Propagation.BACKGROUND)
+        # They are removed one after another, so the first would be gone by then.
+        await until_async(lambda: not (tmp_path / names[1]).exists(), "the newer one is removed")
+        assert (tmp_path / names[0]).exists()
+        await api.delete(REPLICA_SETS, "digits", "default", propagation=Propagation.BACKGROUND)
+        await until_async(lambda: not (tmp_path / names[0]).exists(), "the older one goes with its revision")
+        for task in tasks:
+            task.cancel()
+
+
+def _apps(resource: Resource, snapshot: str) -> Manifest:
+    labels = {"app": "digits"}
+    pod = {"containers": [{"name": "main", "image": "gpuyard.io/host-process", "command": ["true"]}]}
+    return {
+        "apiVersion": resource.api_version,
+        "kind": resource.kind,
+        "metadata": {
+            "name": "digits",
+            "namespace": "default",
+            "annotations": {"gpuyard.io/snapshot": snapshot},
+        },
+        "spec": {
+            "replicas": 0,
+            "selector": {"matchLabels": labels},
+            "template": {
+                "metadata": {"labels": labels},
+                "spec": {**pod, "runtimeClassName": "gpuyard-process"},
+            },
+        },
+    }
