@@ -59,6 +59,9 @@ ANNOTATION_GANG_SIZE = "gpuyard.io/gang-size"
 ANNOTATION_NODES = "gpuyard.io/nodes"
 #: On a Job with tasks: the name of the ConfigMap that has their values.
 ANNOTATION_SWEEP = "gpuyard.io/sweep"
+#: On a Deployment: the spec that a service was made of and the folder that its paths start from, as JSON, for
+#: the next change of it.
+ANNOTATION_SPEC = "gpuyard.io/spec"
 #: On a Job of a yard: the folder below the yard's `snapshots` that holds its code.
 ANNOTATION_SNAPSHOT = "gpuyard.io/snapshot"
 #: On a Job: the PYTHONPATH of the shell that submitted it, which the run wasn't given.

@@ -124,6 +124,7 @@ class ResolvedRun:
         is_queued: a queue lets it run, and may take its place away again: it suspends the Job.
         has_pod_group: the cluster's scheduler starts its pods together or not at all.
         service: what was decided for a service where it goes; None for a run, and before that.
+        spec_folder: of a service, that the paths of its spec start from.
         submitted_at: in UTC; None as long as nothing is sent.
     """
 
@@ -139,6 +140,7 @@ class ResolvedRun:
     is_queued: bool = False
     has_pod_group: bool = False
     service: ResolvedService | None = None
+    spec_folder: str = ""
     submitted_at: datetime | None = None
 
     def __post_init__(self) -> None:

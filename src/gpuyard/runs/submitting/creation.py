@@ -1,4 +1,5 @@
-"""Creating the objects of a run: all of them or none, also where it fails or is interrupted halfway."""
+"""Creating the objects of a run or a service: all of them or none, also where it fails or is interrupted
+halfway."""
 
 from __future__ import annotations
 
@@ -9,24 +10,47 @@ from typing import Any
 
 from gpuyard import errors
 from gpuyard.advice import advice
-from gpuyard.kube.objects import CONFIG_MAPS, JOBS, POD_GROUPS, SERVICES, Manifest, Resource, uid_of
+from gpuyard.kube.objects import (
+    AUTOSCALERS,
+    CONFIG_MAPS,
+    DEPLOYMENTS,
+    DISRUPTION_BUDGETS,
+    JOBS,
+    POD_GROUPS,
+    SCALED_OBJECTS,
+    SERVICES,
+    Manifest,
+    Resource,
+    labels_of,
+    uid_of,
+    with_kind,
+)
+from gpuyard.kube.wellknown import LABEL_RUN
 from gpuyard.runs.notices import Notice, NoticeKind, Notify
 from gpuyard.runs.target import Target
 
+_KINDS = {
+    resource.kind: resource
+    for resource in (
+        *(JOBS, DEPLOYMENTS, CONFIG_MAPS, SERVICES, POD_GROUPS),
+        *(DISRUPTION_BUDGETS, AUTOSCALERS, SCALED_OBJECTS),
+    )
+}
 _TRIES = 100
 _POLL_S = 0.1
 
 
 async def create_run(target: Target, manifests: Sequence[Manifest], notify: Notify) -> None:
     """Creates a run's Job, and before it what it needs (ConfigMaps that its pods read, the Service that they
-    have their names from, the PodGroup that they start with), which the Job then owns.
+    have their names from, the PodGroup that they start with), which the Job then owns; so a service's
+    Deployment, and what goes with it.
 
     The owner can be named only when it has its uid, so last. Once begun this is carried through: Ctrl-C
     counts when it is done.
 
     Args:
         target: where.
-        manifests: the Job, and before it what goes with it.
+        manifests: the Job or the Deployment, and before it what goes with it.
         notify: hears of an interrupt that came too late, and of what outlives its run.
 
     Raises:
@@ -48,22 +72,26 @@ async def create_run(target: Target, manifests: Sequence[Manifest], notify: Noti
         raise asyncio.CancelledError
 
 
-async def check_name(target: Target, name: str) -> None:
-    """Raises UsageError when there is a run of this name."""
-    try:
-        await target.api.get(JOBS, name, target.namespace)
-    except (errors.NotFound, errors.Forbidden):
-        return
-    raise _taken(target, name)
+async def check_name(target: Target, name: str, *resources: Resource) -> None:
+    """Raises UsageError when there is a run or a service of this name, or one of these kinds."""
+    for resource in resources or (JOBS, DEPLOYMENTS):
+        try:
+            found = await target.api.get(resource, name, target.namespace)
+        except (errors.NotFound, errors.Forbidden):
+            continue
+        # A Deployment that somebody else made is in no run's way: they have no pods in common.
+        if labels_of(found).get(LABEL_RUN) == name:
+            raise _taken(target, resource, name)
 
 
 async def _create(target: Target, manifests: Sequence[Manifest], notify: Notify) -> None:
     *carried, job = manifests
+    resource, name = resource_of(job), job["metadata"]["name"]
     try:
         for one in carried:
             await _create_carried(target, one, job)
         try:
-            created = await target.api.create(JOBS, job, target.namespace)
+            created = with_kind(resource, await target.api.create(resource, job, target.namespace))
         except errors.GpuyardError:
             for one in carried:
                 await _settle(target, one, job, notify)
@@ -74,13 +102,14 @@ async def _create(target: Target, manifests: Sequence[Manifest], notify: Notify)
             remedy=advice("make it (`kubectl create namespace NAME`), or leave --namespace out"),
         ) from error
     except errors.AlreadyExists as error:
-        raise _taken(target, job["metadata"]["name"]) from error
+        raise _taken(target, resource, name) from error
     for one in carried:
         await _own(target, one, created, notify)
 
 
-def _resource(carried: Manifest) -> Resource:
-    return {resource.kind: resource for resource in (CONFIG_MAPS, SERVICES, POD_GROUPS)}[carried["kind"]]
+def resource_of(manifest: Manifest) -> Resource:
+    """Of an object that a run or a service consists of."""
+    return _KINDS[manifest["kind"]]
 
 
 async def _create_carried(target: Target, carried: Manifest, job: Manifest) -> None:
@@ -89,7 +118,7 @@ async def _create_carried(target: Target, carried: Manifest, job: Manifest) -> N
     Raises:
         UsageError: the one of this name is in use, or holds something else.
     """
-    resource, name = _resource(carried), carried["metadata"]["name"]
+    resource, name = resource_of(carried), carried["metadata"]["name"]
     what = f"{resource.kind} {name}"
     for _ in range(_TRIES):
         with contextlib.suppress(errors.AlreadyExists):
@@ -109,7 +138,7 @@ async def _create_carried(target: Target, carried: Manifest, job: Manifest) -> N
         if not found["metadata"].get("ownerReferences"):
             return
         if await _job_of(target, job) is not None:
-            raise _taken(target, job["metadata"]["name"])
+            raise _taken(target, resource_of(job), job["metadata"]["name"])
         # Its owner is a run that was removed, so it is about to go, at a moment that nobody knows.
         with contextlib.suppress(errors.NotFound, errors.Conflict):
             await target.api.delete(resource, name, target.namespace, uid=uid_of(found))
@@ -140,19 +169,13 @@ async def _settle(target: Target, carried: Manifest, job: Manifest, notify: Noti
             await _own(target, carried, there, notify)
         else:
             name = carried["metadata"]["name"]
-            await target.api.delete(_resource(carried), name, target.namespace, uid=uid_of(found))
+            await target.api.delete(resource_of(carried), name, target.namespace, uid=uid_of(found))
 
 
 async def _own(target: Target, carried: Manifest, job: Manifest, notify: Notify) -> None:
     """Makes the Job the owner, so that what it needs goes with it."""
-    metadata, resource = carried["metadata"], _resource(carried)
-    owner = {
-        "apiVersion": JOBS.api_version,
-        "kind": JOBS.kind,
-        "name": job["metadata"]["name"],
-        "uid": uid_of(job),
-    }
-    patch = {"metadata": {"ownerReferences": [owner]}}
+    metadata, resource = carried["metadata"], resource_of(carried)
+    patch = {"metadata": {"ownerReferences": [owner_reference(job)]}}
     try:
         try:
             await target.api.patch(resource, metadata["name"], patch, target.namespace)
@@ -165,23 +188,37 @@ async def _own(target: Target, carried: Manifest, job: Manifest, notify: Notify)
         notify(Notice(said, NoticeKind.WARNING))
 
 
+def owner_reference(owner: Manifest) -> Manifest:
+    """To a Job or a Deployment that is there."""
+    resource = resource_of(owner)
+    return {
+        "apiVersion": resource.api_version,
+        "kind": resource.kind,
+        "name": owner["metadata"]["name"],
+        "uid": uid_of(owner),
+    }
+
+
 async def _find(target: Target, carried: Manifest) -> Manifest | None:
     try:
-        return await target.api.get(_resource(carried), carried["metadata"]["name"], target.namespace)
+        return await target.api.get(resource_of(carried), carried["metadata"]["name"], target.namespace)
     except errors.NotFound:
         return None
 
 
 async def _job_of(target: Target, job: Manifest) -> Manifest | None:
-    """The Job of this name that is there, whoever made it."""
+    """The Job, or the Deployment, of this name that is there, whoever made it."""
+    resource = resource_of(job)
     try:
-        return await target.api.get(JOBS, job["metadata"]["name"], target.namespace)
+        return with_kind(resource, await target.api.get(resource, job["metadata"]["name"], target.namespace))
     except errors.NotFound:
         return None
 
 
 def _needs(job: Manifest, carried: Manifest) -> bool:
     pod, name = job["spec"]["template"]["spec"], carried["metadata"]["name"]
+    if resource_of(job) == DEPLOYMENTS and carried["kind"] != CONFIG_MAPS.kind:
+        return True  # of its own name, and for nobody else
     if carried["kind"] == SERVICES.kind:
         return bool(pod.get("subdomain") == name)
     if carried["kind"] == POD_GROUPS.kind:
@@ -198,7 +235,12 @@ def _reads(variable: Mapping[str, Any], config_map: str) -> bool:
     return bool(source.get("name") == config_map)
 
 
-def _taken(target: Target, name: str) -> errors.UsageError:
+def _taken(target: Target, resource: Resource, name: str) -> errors.UsageError:
+    if resource == DEPLOYMENTS:
+        return errors.UsageError(
+            f"there is a service {name!r} already (see `{target.command('show', name)}`)",
+            remedy=f"change it: `{target.command('update', name)}`; " + advice("or choose another --name"),
+        )
     return errors.UsageError(
         f"there is a run {name!r} already (see `{target.command('show', name)}`)",
         remedy=advice("choose another --name, or add --replace, which removes it with its logs"),

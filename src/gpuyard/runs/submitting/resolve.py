@@ -41,6 +41,12 @@ def resolve(spec: RunSpec, base: Path, environ: Mapping[str, str], *, namespace:
         spec = with_whole_sweep(spec, base)
     name = spec.name or generate_name(subject(split_run(spec.run, spec.shell)), random.SystemRandom())
     image = _image_name(spec)
+    folder = str(base.absolute()) if spec.service is not None else ""
+    if spec.service is not None and not name[0].isalpha():
+        raise errors.UsageError(
+            f"{name!r} can't name a service, whose name begins with a letter",
+            remedy=advice("choose one (--name)"),
+        )
     if spec.volumes:
         from gpuyard.runs.submitting.volumes import with_folders  # Few runs have any.
 
@@ -52,7 +58,7 @@ def resolve(spec: RunSpec, base: Path, environ: Mapping[str, str], *, namespace:
             from gpuyard.runs.submitting.snapshot import in_snapshot
 
             host = in_snapshot(host, spec, name, find_paths(environ).snapshots_dir)
-        return ResolvedRun(spec, name, namespace, host=host)
+        return ResolvedRun(spec, name, namespace, host=host, spec_folder=folder)
     _refuse_archive(image)
     if image.startswith(_LAYOUT):
         # The yard's daemon has a working folder of its own.
@@ -65,6 +71,7 @@ def resolve(spec: RunSpec, base: Path, environ: Mapping[str, str], *, namespace:
         entrypoint=_entrypoint(spec),
         script=take_script(spec, base),
         launcher=launcher_files(),
+        spec_folder=folder,
     )
 
 
@@ -74,6 +81,15 @@ def check_ends(spec: RunSpec) -> None:
         raise errors.UsageError(
             "this is a service: the spec has `service`",
             remedy=advice("`gpuyard serve` starts it; or leave `service` out for a run, which ends"),
+        )
+
+
+def check_serves(spec: RunSpec) -> None:
+    """Raises UsageError for a run, which is no service."""
+    if spec.service is None:
+        raise errors.UsageError(
+            "this is no service: nothing says where its program listens",
+            remedy=advice("add `service` with a port to the spec file (--port); or `gpuyard run` it"),
         )
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import dataclasses
-from collections.abc import Mapping, Sequence, Set
+from collections.abc import AsyncIterator, Mapping, Sequence, Set
 from datetime import UTC, datetime
 
 from gpuyard import errors
@@ -13,6 +13,8 @@ from gpuyard.advice import advice
 from gpuyard.client.server_version import check_version
 from gpuyard.gpus.faults import without_gpus_remedy
 from gpuyard.kube.objects import (
+    DEPLOYMENTS,
+    JOBS,
     NODES,
     PERSISTENT_VOLUME_CLAIMS,
     PODS,
@@ -22,7 +24,7 @@ from gpuyard.kube.objects import (
     key_of,
 )
 from gpuyard.runs.notices import Notice, NoticeKind, Notify
-from gpuyard.runs.submitting.creation import create_run
+from gpuyard.runs.submitting.creation import check_name, create_run
 from gpuyard.runs.target import Target
 from gpuyard.scheduling.fit import Filter, fit
 from gpuyard.scheduling.requests import PodRequest
@@ -46,7 +48,7 @@ async def submit(
     wait: bool = False,
     read_as: str = "",
 ) -> Manifest:
-    """Creates the objects of one run; returns its Job as it was sent.
+    """Creates the objects of one run or service; returns its Job or Deployment as it was sent.
 
     Args:
         target: where.
@@ -71,6 +73,8 @@ async def submit(
         # Meanwhile: each answer takes a while, and the run waits for all of them.
         if not target.is_yard:
             await check_version(target.api)
+        # What else has a service's name would tell less. That of a run the API refuses.
+        await check_name(target, run.name, DEPLOYMENTS, *([JOBS] if run.spec.service is not None else []))
         fitted = await fitting
     finally:
         fitting.cancel()
@@ -81,21 +85,36 @@ async def submit(
 
         with contextlib.suppress(errors.UsageError):
             await remove_run(target, await find_run(target, run.name), notify)
+    if fitted.spec.service is not None:
+        from gpuyard.runs.submitting.services.decision import decide_service  # Few runs are services.
+
+        fitted = await decide_service(target, fitted, notify, environ)
     manifests = render(dataclasses.replace(fitted, submitted_at=datetime.now(UTC)))
+    async with prepared(target, fitted, manifests, notify) as objects:
+        await create_run(target, objects, notify)
+    return manifests[-1]
+
+
+@contextlib.asynccontextmanager
+async def prepared(
+    target: Target, run: ResolvedRun, manifests: Sequence[Manifest], notify: Notify
+) -> AsyncIterator[Sequence[Manifest]]:
+    """Makes its claims and takes its snapshot; both go again when the block fails.
+
+    Yields:
+        The objects without the claims.
+    """
     async with contextlib.AsyncExitStack() as stack:
-        if fitted.spec.volumes:
+        claims = [one for one in manifests if one["kind"] == PERSISTENT_VOLUME_CLAIMS.kind]
+        if run.spec.volumes:
             from gpuyard.runs.submitting.volumes import claims_ready
 
-            is_claim = [one["kind"] == PERSISTENT_VOLUME_CLAIMS.kind for one in manifests]
-            claims = [one for one, yes in zip(manifests, is_claim, strict=True) if yes]
-            await stack.enter_async_context(claims_ready(target, fitted.spec, claims, notify))
-            manifests = manifests[len(claims) :]
-        if fitted.host is not None and fitted.host.snapshot is not None:
+            await stack.enter_async_context(claims_ready(target, run.spec, claims, notify))
+        if run.host is not None and run.host.snapshot is not None:
             from gpuyard.runs.submitting.snapshot import taken
 
-            await stack.enter_async_context(taken(fitted.host.snapshot, fitted.host.workdir))
-        await create_run(target, manifests, notify)
-    return manifests[-1]
+            await stack.enter_async_context(taken(run.host.snapshot, run.host.workdir))
+        yield manifests[len(claims) :]
 
 
 async def fit_to_nodes(

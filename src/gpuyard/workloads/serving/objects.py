@@ -10,12 +10,13 @@ import dataclasses
 from typing import Any
 
 from gpuyard.kube.objects import DEPLOYMENTS, DISRUPTION_BUDGETS, SERVICES, Manifest
-from gpuyard.kube.wellknown import ENV_PORT, LABEL_RUN
+from gpuyard.kube.wellknown import ANNOTATION_SPEC, ENV_PORT, LABEL_RUN
 from gpuyard.workloads.pods.pod import PodRole, RenderedPod, render_pod
 from gpuyard.workloads.pods.provenance import provenance
 from gpuyard.workloads.resolved_run import ResolvedRun, ResolvedService, Scaler
 from gpuyard.workloads.serving.probes import PORT_NAME, lifecycle, probes
 from gpuyard.workloads.serving.scaling_objects import scaling_object
+from gpuyard.workloads.spec.service.stored import StoredSpec
 from gpuyard.workloads.spec.service.values import DEFAULT_DRAIN, Measure, ServiceSpec
 
 #: How long an update's replicas may take to become ready, one after another, before it has stalled.
@@ -83,11 +84,14 @@ def _metadata(run: ResolvedRun) -> dict[str, Any]:
 def _deployment(
     run: ResolvedRun, service: ServiceSpec, decided: ResolvedService, pod: RenderedPod
 ) -> Manifest:
+    annotations = provenance(run)
+    if run.spec.written:
+        annotations[ANNOTATION_SPEC] = StoredSpec(run.spec.written, run.spec_folder).annotation
     rolling = {"maxSurge": decided.max_surge, "maxUnavailable": decided.max_unavailable}
     return {
         "apiVersion": DEPLOYMENTS.api_version,
         "kind": DEPLOYMENTS.kind,
-        "metadata": {**_metadata(run), "annotations": provenance(run)},
+        "metadata": {**_metadata(run), "annotations": annotations},
         "spec": {
             "replicas": service.least,
             "revisionHistoryLimit": REVISIONS,

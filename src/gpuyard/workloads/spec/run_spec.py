@@ -108,6 +108,7 @@ class RunSpec:
         priority: name of a PriorityClass.
         tolerations, affinity: as Kubernetes writes them.
         service: what makes it a service; None for a run, which ends.
+        written: of a service, the file and the flags as one text that `load_spec` reads; empty for a run.
     """
 
     run: CommandLine
@@ -143,6 +144,7 @@ class RunSpec:
     tolerations: Sequence[Mapping[str, Any]] = ()
     affinity: Mapping[str, Any] | None = None
     service: ServiceSpec | None = None
+    written: str = ""
 
 
 def load_spec(
@@ -178,7 +180,12 @@ def load_spec(
     problems += [where.problem(path, message) for path, message in wrong]
     if problems:
         raise SpecError(source, sorted(problems, key=lambda problem: (problem.line == 0, problem.line)))
-    return replace(_run_spec(found, env, written), baked=baked)
+    spec = replace(_run_spec(found, env, written), baked=baked)
+    if spec.service is None:
+        return spec
+    from gpuyard.workloads.spec.service.stored import as_text  # Few specs are of services.
+
+    return replace(spec, written=as_text(tree.root, env))
 
 
 def _read(text: str | bytes | None, source: str) -> Tree:
