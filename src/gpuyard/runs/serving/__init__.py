@@ -1,0 +1,1 @@
+"""What can be done with a service that is there: follow its rollout, update it, go back, scale it."""
