@@ -102,16 +102,24 @@ class Yard(Shell):
         self.end_commands()
         for folder in self.work.iterdir():
             shutil.rmtree(folder) if folder.is_dir() else folder.unlink()
-        jobs, pods = "/apis/batch/v1/jobs", "/api/v1/pods"
-        for job in self.api("GET", jobs)["items"]:
-            metadata = job["metadata"]
-            path = f"/apis/batch/v1/namespaces/{metadata['namespace']}/jobs/{metadata['name']}"
-            self.api("DELETE", path, {"propagationPolicy": "Background"})
-        for pod in self.api("GET", pods)["items"]:
-            path = f"/api/v1/namespaces/{pod['metadata']['namespace']}/pods/{pod['metadata']['name']}"
+        kinds = {"jobs": "/apis/batch/v1", "deployments": "/apis/apps/v1", "replicasets": "/apis/apps/v1"}
+        kinds["pods"] = "/api/v1"
+
+        def left() -> list[tuple[str, str]]:
+            return [
+                (
+                    plural,
+                    f"{api}/namespaces/{one['metadata']['namespace']}/{plural}/{one['metadata']['name']}",
+                )
+                for plural, api in kinds.items()
+                for one in self.api("GET", f"{api}/{plural}")["items"]
+            ]
+
+        for plural, path in left():
+            how = {"gracePeriodSeconds": 1} if plural == "pods" else {"propagationPolicy": "Background"}
             with contextlib.suppress(Refused):
-                self.api("DELETE", path, {"gracePeriodSeconds": 1})
-        until(lambda: not self.api("GET", jobs)["items"] + self.api("GET", pods)["items"], "all is removed")
+                self.api("DELETE", path, how)
+        until(lambda: not left(), "all is removed")
 
     def end(self) -> None:
         """Ends everything that lives in this yard, however it was left."""

@@ -37,7 +37,7 @@ BUDGETS = {
     ("show", "one"): (53, set()),
     ("stop", "one"): (45, set()),
     # click looks among long options first for what `-d` may be.
-    ("run", "-d", "--", "/bin/true"): (92, {"difflib"}),
+    ("run", "-d", "--", "/bin/true"): (93, {"difflib"}),
     ("explain", "one"): (108, {"difflib"}),
     ("doctor",): (76, {"difflib", "shutil"}),
 }

@@ -11,6 +11,7 @@ import subprocess
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from urllib.parse import urlsplit
 
 import pytest
 
@@ -80,8 +81,8 @@ def serving(folder: Path, steps: str = _STEPS) -> Iterator[Served]:
             process.kill()
 
 
-def ask(port: int, path: str) -> tuple[int, bytes]:
-    connection = http.client.HTTPConnection("127.0.0.1", port, timeout=_TIMEOUT_S)
+def ask(port: int, path: str, host: str = "127.0.0.1") -> tuple[int, bytes]:
+    connection = http.client.HTTPConnection(host, port, timeout=_TIMEOUT_S)
     try:
         connection.request("GET", path)
         answer = connection.getresponse()
@@ -133,22 +134,21 @@ def test_it_ends_in_the_middle_of_a_training_and_leaves_no_weights(folder: Path)
 @pytest.mark.slow
 @pytest.mark.torch
 def test_it_serves_on_a_yard_until_it_is_stopped(folder: Path, own_yard: Yard) -> None:
-    settings = ("--env", "PORT=0", "--env", "TRAIN_STEPS=20")
-    own_yard.ok("run", "-f", str(folder / "gpuyard.yaml"), "-d", *settings)
-
-    def printed(start: str) -> str:
-        lines = own_yard.ok("logs", "serve").splitlines()
-        return next((line for line in lines if line.startswith(start)), "")
-
-    own_yard.wait_for("serve", "running")
-    until(lambda: printed("Ready"), "it is ready", timeout_s=_TIMEOUT_S)
-    port = int(printed("Listening on http://127.0.0.1:").rpartition(":")[2])
-    status, answer = ask(port, "/generate?n=3")
+    said = own_yard.ok("serve", "-f", str(folder / "gpuyard.yaml"), "--env", "TRAIN_STEPS=20", "-o", "json")
+    address = urlsplit(json.loads(said)["address"])
+    assert (address.hostname, address.port) != (None, None)
+    status, answer = ask(address.port or 0, "/generate?n=3", address.hostname or "")
     assert (status, json.loads(answer)["digits"]) == (200, [0, 1, 2])
+
+    def printed(line: str) -> int:
+        return sum(line in each for each in own_yard.ok("logs", "serve").splitlines())
+
+    assert printed("Using device: cpu (the GPUs are simulated)") == printed("Ready") == 2
+    [service] = own_yard.json("ps")["services"]
+    assert (service["name"], service["replicas"]["ready"]) == ("serve", 2)
     own_yard.ok("stop", "serve")
-    own_yard.wait_for("serve", "stopped")
-    assert printed("Using device: ") == "Using device: cpu (the GPUs are simulated)"
-    assert printed("Stopped")
+    # Where there is no replica, the proxy has nobody to ask.
+    until(lambda: own_yard.json("show", "serve")["state"] == "stopped", "it is stopped")
 
 
 def test_weights_go_into_an_image_and_not_into_git(folder: Path) -> None:

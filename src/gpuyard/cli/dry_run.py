@@ -57,6 +57,8 @@ def print_dry_run(
         run = _fitted(run, environ, wait, context, namespace)
     else:
         run = _decided_there(run, context, namespace)
+    if run.spec.service is not None:
+        run = _with_service(run, environ, context, namespace)
     manifests = render(run)
     if output == "yaml":
         click.echo(to_yaml(manifests), nl=False)
@@ -102,3 +104,21 @@ def _fitted(
     except (errors.ConnectionFailed, errors.YardError, errors.ApiError) as error:
         click.echo(f"Note: the image isn't checked against the nodes: {error.message}", err=True)
         return with_own_priority_class(run)
+
+
+def _with_service(
+    run: ResolvedRun, environ: Mapping[str, str], context: str | None, namespace: str | None
+) -> ResolvedRun:
+    """The service with what scales it there and how it is updated; as a yard would where nobody answers."""
+    from gpuyard.runs.submitting.services.decision import decide_service
+
+    async def work(target: Target) -> ResolvedRun:
+        return await decide_service(target, run, print_notice, environ)
+
+    try:
+        return call(work, context=context, namespace=namespace)
+    except errors.UsageError as error:
+        click.echo(f"Note: it would be refused: {error.message}", err=True)
+    except (errors.ConnectionFailed, errors.YardError, errors.ApiError) as error:
+        click.echo(f"Note: how it is scaled and updated there isn't known: {error.message}", err=True)
+    return run

@@ -99,6 +99,8 @@ def _submitter() -> list[dict[str, Any]]:
         *_viewer(),
         _rule(["batch"], ["jobs"], ["create", "patch", "delete"]),
         *(_rule([group], kinds, ["create", "patch", "delete"]) for group, kinds in _SERVED.items()),
+        # An update takes the place of all that a Deployment was.
+        _rule(["apps"], ["deployments"], ["update"]),
         # `stop` ends a run's pods by a deadline.
         _rule([""], ["pods"], ["patch"]),
         _rule([""], ["configmaps", "services"], ["create", "patch", "delete"]),

@@ -14,12 +14,11 @@ import click
 from gpuyard.cli.options.lock import lock_environ, lock_options
 from gpuyard.cli.options.registry import registry_environ, registry_options
 from gpuyard.cli.options.shared import complete_files, complete_folders, complete_scripts, target_options
-from gpuyard.cli.options.spec import flags_of, spec_option
+from gpuyard.cli.options.spec import spec_option
 
 if TYPE_CHECKING:
     from gpuyard.runs.target import Target
     from gpuyard.workloads.resolved_run import ResolvedRun
-    from gpuyard.workloads.spec.run_spec import RunSpec
 
 
 class RunCommand(click.Command):
@@ -234,11 +233,12 @@ def command(
     command. The yard is started when it isn't there.
     """
     from gpuyard.cli.call import call
+    from gpuyard.cli.spec_loading import load_run_spec
     from gpuyard.runs.submitting.resolve import check_ends, check_for_cluster, resolve
     from gpuyard.runs.target import check_namespace, goes_to_yard, namespace_of
 
     check_namespace(namespace)
-    spec = _load(command_line, file, env_file)
+    spec = load_run_spec(command_line, file, env_file)
     check_ends(spec)
     base = file.parent if file else Path()
     to_yard = goes_to_yard(context)
@@ -256,7 +256,7 @@ def command(
         start_yard()
     read_as = ""
     if spec.build:
-        run, read_as = _build(
+        run, read_as = build_first(
             run, file or Path("gpuyard.yaml"), environ, None if replace else spec.name, context, namespace
         )
     submission = Submission(run, environ, read_as, replace, wait, detach, output)
@@ -330,7 +330,7 @@ class Submission:
         return f"{text}. Attach: {attach}" if self.detach else text
 
 
-def _build(
+def build_first(
     run: ResolvedRun,
     file: Path,
     environ: Mapping[str, str],
@@ -348,30 +348,6 @@ def _build(
         call(lambda target: check_name(target, new_name), context=context, namespace=namespace)
     image = build_for_run(run, file, environ)
     return image.run, image.read_as
-
-
-def _load(command_line: tuple[str, ...], file: Path | None, env_files: tuple[Path, ...]) -> RunSpec:
-    from gpuyard.cli.output.notices import print_notice
-    from gpuyard.runs.submitting.spec_file import read_spec_file, unexpanded
-    from gpuyard.workloads.spec.env_file import parse_env_file
-    from gpuyard.workloads.spec.overrides import Flag
-    from gpuyard.workloads.spec.run_spec import load_spec
-
-    if not command_line and file is None:
-        raise click.UsageError("Name a script, a command after `--`, or a spec file with -f.")
-    text = read_spec_file(file) if file is not None else None
-    flags = [
-        flag
-        for path in env_files
-        for flag in parse_env_file(read_spec_file(path, "a file of K=V"), str(path))
-    ]
-    flags += flags_of(click.get_current_context())
-    for notice in unexpanded(flags):
-        print_notice(notice)
-    if command_line:
-        is_line = len(command_line) == 1 and any(flag.path == ("shell",) for flag in flags)
-        flags.append(Flag("the command", ("run",), command_line[0] if is_line else command_line))
-    return load_spec(text, str(file) if file else "the command line", flags, os.environ)
 
 
 def start_yard() -> None:

@@ -10,6 +10,7 @@ from datetime import UTC, datetime
 from typing import Any
 
 from gpuyard import errors
+from gpuyard.advice import advice
 from gpuyard.kube.objects import (
     AUTOSCALERS,
     CONFIG_MAPS,
@@ -48,7 +49,7 @@ async def stored_spec(target: Target, name: str) -> StoredSpec:
         return found
     raise errors.UsageError(
         f"service {name!r} doesn't say what it was made of: `gpuyard serve` didn't make it",
-        remedy="give its whole spec: -f FILE",
+        remedy=advice("give its whole spec: -f FILE"),
     )
 
 

@@ -21,7 +21,6 @@ from gpuyard.kube.objects import (
     SERVICES,
     Manifest,
     Resource,
-    labels_of,
     uid_of,
     with_kind,
 )
@@ -75,13 +74,12 @@ async def create_run(target: Target, manifests: Sequence[Manifest], notify: Noti
 async def check_name(target: Target, name: str, *resources: Resource) -> None:
     """Raises UsageError when there is a run or a service of this name, or one of these kinds."""
     for resource in resources or (JOBS, DEPLOYMENTS):
-        try:
-            found = await target.api.get(resource, name, target.namespace)
-        except (errors.NotFound, errors.Forbidden):
-            continue
-        # A Deployment that somebody else made is in no run's way: they have no pods in common.
-        if labels_of(found).get(LABEL_RUN) == name:
-            raise _taken(target, resource, name)
+        # Listed, not got: most names are free, and an answer that refuses takes longer to read. A Deployment
+        # that somebody else made is in no run's way: they have no pods in common.
+        with contextlib.suppress(errors.NotFound, errors.Forbidden):
+            selector = f"{LABEL_RUN}={name}"
+            if (await target.api.list(resource, target.namespace, label_selector=selector)).items:
+                raise _taken(target, resource, name)
 
 
 async def _create(target: Target, manifests: Sequence[Manifest], notify: Notify) -> None:

@@ -9,10 +9,13 @@ import pytest
 
 from gpuyard import errors
 from gpuyard.cli.commands.run import command
+from gpuyard.cli.commands.serve import command as serve_command
+from gpuyard.cli.commands.update import command as update_command
 from gpuyard.cli.options.spec import SpecOption, flags_of
 from gpuyard.workloads.spec.model import RESOURCES, SPEC
 from gpuyard.workloads.spec.overrides import Flag, FlagForm
 from gpuyard.workloads.spec.run_spec import RunSpec
+from gpuyard.workloads.spec.service.reading import KEYS, TARGET_KEYS
 
 
 def parse(*arguments: str) -> list[Flag]:
@@ -26,9 +29,24 @@ def test_every_key_has_its_option() -> None:
     assert keys == {option.key for option in command.params if isinstance(option, SpecOption)}
 
 
+def test_every_key_of_a_service_has_its_option() -> None:
+    keys = {f"service.{key}" for key in KEYS} - {"service.target"}
+    keys |= {f"service.target.{key}" for key in TARGET_KEYS}
+    for serving in (serve_command, update_command):
+        options = {option.key for option in serving.params if isinstance(option, SpecOption)}
+        assert keys == {key for key in options if key.startswith("service.")}
+        assert options - keys < {o.key for o in command.params if isinstance(o, SpecOption)}
+
+
 def test_every_key_reaches_the_checked_spec() -> None:
     keys = set(SPEC.keys) - {"resources"} | set(RESOURCES.keys)
-    assert keys == {field.name for field in fields(RunSpec)} - {"build", "baked", "terminal", "least_nodes"}
+    assert keys == {field.name for field in fields(RunSpec)} - {
+        "build",
+        "baked",
+        "terminal",
+        "least_nodes",
+        "written",
+    }
 
 
 def test_an_option_lays_its_text_on_its_key() -> None:
