@@ -27,7 +27,7 @@ MEASUREMENTS = (
         "runs",
         "sweep",
     ),
-    *("creates", "images", "nodes", "cluster"),
+    *("creates", "images", "nodes", "service", "cluster"),
 )
 
 _TABLE = "{:<36} {:>10} {:>12} {:>4}   {:<28} {:>10} {:>8}"

@@ -183,10 +183,7 @@ def test_requests_wait_for_a_service_that_starts_from_zero(yard: Yard) -> None:
     with served(yard, 0) as address:
         until(lambda: _connects(address), "the proxy listens")
         with asked_all_the_time(address) as answers:
-            scale = {"spec": {"replicas": 1}}
-            manifest = yard.get(DEPLOYMENTS.path("default", "digits"))
-            manifest["spec"] |= scale["spec"]
-            yard.api("PUT", DEPLOYMENTS.path("default", "digits"), manifest)
+            yard.api("PUT", DEPLOYMENTS.path("default", "digits"), _deployment(yard, "v1", 1))
             until(lambda: answers.total() > 20, "it answers")
         assert {answer.split()[0] for answer in answers} == {"200"}
 

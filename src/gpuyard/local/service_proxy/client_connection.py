@@ -210,9 +210,14 @@ class ClientConnection(asyncio.Protocol):
             self._refuse_rest(error)
         if self._in_head and self._head_bytes > self._limits.head_bytes:
             self._refuse(self._too_large())
-        self._start_next()
-        for exchange in tuple(self._exchanges):
-            exchange.flush()
+        if self._exchanges:
+            first = self._exchanges[0]
+            if first is self._started:
+                first.flush()
+            else:
+                self._start_next()
+                if self._reading is first:
+                    first.flush()
         if self._reading is not None and not self._reading.is_over:
             self._deadline = self._loop.time() + self._limits.body_s
         self._hold()

@@ -13,13 +13,14 @@ from gpuyard.local.service_proxy.heads import (
     Framing,
     ProxiedRequest,
     ProxyRefusal,
+    ReplicaAnswer,
+    answer_head,
     chunk,
-    forwarded_answer,
     refusal_bytes,
-    upgraded_answer,
+    upgraded_head,
 )
 from gpuyard.local.service_proxy.limits import ProxyLimits
-from gpuyard.local.service_proxy.replica_connection import ReplicaAnswer, ReplicaConnection, TunnelEnd
+from gpuyard.local.service_proxy.replica_connection import ReplicaConnection, TunnelEnd
 from gpuyard.local.service_proxy.replicas import Replicas
 
 #: As nginx counts a client that left before its answer was whole.
@@ -280,18 +281,16 @@ class Exchange:
     def interim(self, answer: ReplicaAnswer) -> None:
         """See `AnswerReader`."""
         if not self.request.is_http_1_0:
-            status, reason, headers, framing = answer
-            self._client.write(forwarded_answer(status, reason, headers, framing, is_last=False))
+            self._client.write(answer_head(answer, Framing.NO_BODY))
 
     def answer_began(self, answer: ReplicaAnswer) -> None:
         """See `AnswerReader`."""
         self._forget_request()
-        status, reason, headers, framing = answer
-        self._status = status
-        if framing in (Framing.CHUNKED, Framing.UNTIL_CLOSE):
+        self._status, framing = answer.status, answer.framing
+        if framing is Framing.CHUNKED or framing is Framing.UNTIL_CLOSE:
             framing = Framing.UNTIL_CLOSE if self.request.is_http_1_0 else Framing.CHUNKED
         self._framing = framing
-        self._out.append(forwarded_answer(status, reason, headers, framing, is_last=self.is_last))
+        self._out.append(answer_head(answer, framing, is_last=self.is_last))
 
     def answer_body(self, data: bytes) -> None:
         """See `AnswerReader`."""
@@ -336,7 +335,7 @@ class Exchange:
             return
         self._forget_request()
         self._status = answer.status
-        self._client.write(upgraded_answer(answer.reason, answer.headers) + rest)
+        self._client.write(upgraded_head(answer) + rest)
         connection.start_tunnel(self._client.start_tunnel(connection))
 
     # The end.

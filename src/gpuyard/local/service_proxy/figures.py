@@ -13,6 +13,7 @@ _GROWTH = 1.05
 _LOG_GROWTH = math.log(_GROWTH)
 #: The shortest time that is told from a shorter one.
 _SHORTEST_S = 50e-6
+_KINDS = tuple(f"{hundred}xx" for hundred in range(10))
 #: Counts of so many replicas are kept: each update of a Service brings new ones.
 _MAX_REPLICAS = 256
 
@@ -61,7 +62,7 @@ class Figures:
         """
         self.in_flight -= 1
         self._last_request = now
-        kind = f"{status // 100}xx"
+        kind = _KINDS[status // 100]
         counts = self._answers.get(replica)
         if counts is None:
             counts = self._answers[replica] = Counter()

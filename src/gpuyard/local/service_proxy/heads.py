@@ -33,8 +33,10 @@ _HOP_BY_HOP = frozenset(
     )
 )
 _LOOKED_AT = _HOP_BY_HOP | {_HOST, _LENGTH, _EXPECT, _FORWARDED_FOR, _FORWARDED_PROTO, _FORWARDED_HOST}
+_WRITTEN_ANEW = _HOP_BY_HOP | {_HOST, _FORWARDED_FOR}
 #: What no client can have removed by naming it in Connection.
 _KEPT = frozenset((_HOST, _LENGTH, _FORWARDED_FOR, _FORWARDED_PROTO, _FORWARDED_HOST))
+_WITHOUT_BODY = frozenset((204, 304))
 _CHUNKED = b"Transfer-Encoding: chunked\r\n"
 _ABSOLUTE = re.compile(rb"http://(?:[^/?#@]*@)?([^/?#]+)(.*)", re.IGNORECASE)
 LAST_CHUNK = b"0\r\n\r\n"
@@ -66,6 +68,21 @@ class ProxiedRequest(NamedTuple):
     upgrade: bool
     is_idempotent: bool
     is_http_1_0: bool
+
+
+class ReplicaAnswer(NamedTuple):
+    """An answer as it goes on.
+
+    Attributes:
+        head: status line and headers, without those that say how the body ends.
+        framing: how it came.
+        upgrade: the protocol that the replica speaks from now on.
+    """
+
+    status: int
+    head: bytes
+    framing: Framing
+    upgrade: bytes
 
 
 class ProxyRefusal(NamedTuple):
@@ -102,11 +119,9 @@ def forwarded_request(
         lowered = name.lower()
         if lowered in _LOOKED_AT:
             told.setdefault(lowered, []).append(value)
-            if lowered in _HOP_BY_HOP or lowered == _HOST:
+            if lowered in _WRITTEN_ANEW:
                 continue
-            if lowered == _FORWARDED_FOR:
-                continue
-        lines.append(b"%b: %b\r\n" % (name, value))
+        lines.append(name + b": " + value + b"\r\n")
     is_http_1_0 = version == "1.0"
     hosts = told.get(_HOST, [])
     if len(hosts) > 1 or not (hosts or is_http_1_0):
@@ -142,50 +157,48 @@ def forwarded_request(
     return ProxiedRequest(method, head, is_chunked, bool(upgrade), method in _IDEMPOTENT, is_http_1_0)
 
 
-def answer_framing(method: bytes, status: int, headers: Headers) -> Framing | None:
-    """How the end of an answer is known; None where it can't be."""
-    if method == b"HEAD" or status in (HTTPStatus.NO_CONTENT, HTTPStatus.NOT_MODIFIED) or status < 200:
-        return Framing.NO_BODY
-    has_length = False
-    for name, value in headers:
-        lowered = name.lower()
-        if lowered == _TRANSFER_ENCODING:
-            return Framing.CHUNKED if value.strip().lower() == b"chunked" else None
-        has_length = has_length or lowered == _LENGTH
-    return Framing.LENGTH if has_length else Framing.UNTIL_CLOSE
-
-
-def forwarded_answer(
-    status: int, reason: bytes, headers: Headers, framing: Framing, *, is_last: bool
-) -> bytes:
-    """The head of an answer as a client gets it, whose body comes in chunks unless it has a length.
-
-    Args:
-        status, reason, headers: as they came.
-        framing: how its body goes on to the client.
-        is_last: the connection ends with it.
-    """
+def read_answer(method: bytes, status: int, reason: bytes, headers: Headers) -> ReplicaAnswer | None:
+    """An answer to a request of this method, as it goes on; None where its end can't be known."""
     lines = [b"HTTP/1.1 %d %b\r\n" % (status, reason)]
+    upgrade = b""
     named: set[bytes] = set()
+    framing = Framing.UNTIL_CLOSE
     for name, value in headers:
         lowered = name.lower()
         if lowered not in _HOP_BY_HOP:
-            lines.append(b"%b: %b\r\n" % (name, value))
+            lines.append(name + b": " + value + b"\r\n")
+            if lowered == _LENGTH:
+                framing = Framing.LENGTH
         elif lowered == _CONNECTION:
             named |= _tokens([value])
-    if named := named - _KEPT - _HOP_BY_HOP:
-        lines = _without(lines, named)
-    if framing is Framing.CHUNKED:
-        lines.append(_CHUNKED)
-    lines.append(b"Connection: close\r\n\r\n" if is_last else b"\r\n")
-    return b"".join(lines)
+        elif lowered == _UPGRADE:
+            upgrade = value
+        elif lowered == _TRANSFER_ENCODING:
+            if value.strip().lower() != b"chunked":
+                return None
+            framing = Framing.CHUNKED
+    if named:
+        lines = _without(lines, named - _KEPT)
+    if method == b"HEAD" or status < 200 or status in _WITHOUT_BODY:
+        framing = Framing.NO_BODY
+    return ReplicaAnswer(status, b"".join(lines), framing, upgrade)
 
 
-def upgraded_answer(reason: bytes, headers: Headers) -> bytes:
+def answer_head(answer: ReplicaAnswer, framing: Framing, *, is_last: bool = False) -> bytes:
+    """The head of an answer as a client gets it.
+
+    Args:
+        answer: as it came.
+        framing: how its body goes on to the client.
+        is_last: the connection ends with it.
+    """
+    chunked = _CHUNKED if framing is Framing.CHUNKED else b""
+    return answer.head + chunked + (b"Connection: close\r\n\r\n" if is_last else b"\r\n")
+
+
+def upgraded_head(answer: ReplicaAnswer) -> bytes:
     """The head of the answer by which a replica agrees to another protocol."""
-    head = forwarded_answer(101, reason, headers, Framing.NO_BODY, is_last=False)
-    upgrade = b", ".join(value for name, value in headers if name.lower() == _UPGRADE)
-    return head[:-2] + b"Connection: Upgrade\r\nUpgrade: %b\r\n\r\n" % upgrade
+    return answer.head + b"Connection: Upgrade\r\nUpgrade: %b\r\n\r\n" % answer.upgrade
 
 
 def refusal_bytes(refusal: ProxyRefusal, *, with_body: bool, is_last: bool) -> bytes:
@@ -197,8 +210,9 @@ def refusal_bytes(refusal: ProxyRefusal, *, with_body: bool, is_last: bool) -> b
     ]
     if refusal.retry_after_s:
         headers.append((b"Retry-After", b"%d" % refusal.retry_after_s))
-    status = refusal.status
-    head = forwarded_answer(status, status.phrase.encode(), headers, Framing.LENGTH, is_last=is_last)
+    answer = read_answer(b"GET", refusal.status, refusal.status.phrase.encode(), headers)
+    assert answer is not None
+    head = answer_head(answer, Framing.LENGTH, is_last=is_last)
     return head + text if with_body else head
 
 

@@ -37,7 +37,7 @@ class ProxyLimits:
     unread_s: float = 60.0
     connect_s: float = 5.0
     kept_s: float = 1.5
-    refused_s: float = 0.5
+    refused_s: float = 0.1
     hold_s: float = 120.0
     held: int = 1024
     held_bytes: int = 32 << 20

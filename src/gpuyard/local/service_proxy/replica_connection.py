@@ -3,25 +3,17 @@
 from __future__ import annotations
 
 import asyncio
+import select
 import socket
 from contextlib import suppress
-from typing import NamedTuple, Protocol, cast
+from typing import Protocol, cast
 
 import httptools
 
 from gpuyard.local.service_proxy.endpoints import ServiceReplica
-from gpuyard.local.service_proxy.heads import Framing, Headers, answer_framing
+from gpuyard.local.service_proxy.heads import Framing, ReplicaAnswer, read_answer
 
 _PIECE_BYTES = 64 << 10
-
-
-class ReplicaAnswer(NamedTuple):
-    """The head of an answer, as it came."""
-
-    status: int
-    reason: bytes
-    headers: Headers
-    framing: Framing
 
 
 class AnswerReader(Protocol):
@@ -83,6 +75,8 @@ class ReplicaConnection(asyncio.Protocol):
         self.replica = replica
         self.kept_since = 0.0
         self._sock = sock
+        self._unasked = select.poll()
+        self._unasked.register(sock, select.POLLIN | select.POLLRDHUP)
         self._max_head_bytes = head_bytes
         self._reader: AnswerReader | None = None
         self._tunnel: TunnelEnd | None = None
@@ -107,6 +101,7 @@ class ReplicaConnection(asyncio.Protocol):
 
     def ask(self, reader: AnswerReader, method: bytes) -> None:
         """Begins a request, which `write` sends; its answer goes to the reader."""
+        self._forget_head()
         self._reader = reader
         self._method = method
 
@@ -126,13 +121,7 @@ class ReplicaConnection(asyncio.Protocol):
         """Whether the replica still has it open and has said nothing unasked."""
         if self.transport.is_closing():
             return False
-        try:
-            self._sock.recv(1, socket.MSG_PEEK | socket.MSG_DONTWAIT)
-        except BlockingIOError:
-            return True
-        except OSError:
-            pass
-        return False
+        return not self._unasked.poll(0)
 
     def close(self) -> None:
         """Ends it; nothing more is told."""
@@ -213,8 +202,6 @@ class ReplicaConnection(asyncio.Protocol):
         assert reader is not None and answer is not None
         if reusable and answer.framing is Framing.NO_BODY:
             self._begin()  # llhttp may wait for the body that this answer doesn't have
-        else:
-            self._forget_head()
         reader.answer_ended(reusable=reusable)
 
     def _upgrade(self, rest: bytes) -> None:
@@ -280,7 +267,7 @@ class ReplicaConnection(asyncio.Protocol):
         if self._is_whole or self._reader is None:
             self._is_stray = True
             return
-        self._forget_head()
+        self._reason, self._headers = b"", []
 
     def on_status(self, reason: bytes) -> None:
         """A piece of the reason phrase."""
@@ -296,16 +283,15 @@ class ReplicaConnection(asyncio.Protocol):
         if self._is_stray or self._reader is None or self._parser is None:
             return
         status = self._parser.get_status_code()
-        framing = answer_framing(self._method, status, self._headers)
-        answer = ReplicaAnswer(status, self._reason, self._headers, framing or Framing.UNTIL_CLOSE)
-        if framing is None:
+        answer = read_answer(self._method, status, self._reason, self._headers)
+        if answer is None:
             self._break("the end of its answer can't be known: its Transfer-Encoding isn't chunked")
             return
         self._answer = answer
         if status < 200:
             return
         self._reader.answer_began(answer)
-        if framing is Framing.NO_BODY:
+        if answer.framing is Framing.NO_BODY:
             self._message_complete()
 
     def on_body(self, data: bytes) -> None:

@@ -1,15 +1,17 @@
 from __future__ import annotations
 
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from gpuyard.local.service_proxy.heads import (
     Framing,
+    Headers,
     ProxiedRequest,
     ProxyRefusal,
-    answer_framing,
-    forwarded_answer,
+    answer_head,
     forwarded_request,
+    read_answer,
 )
 
 _HOST = (b"Host", b"a:8000")
@@ -93,18 +95,35 @@ def test_an_answer_says_how_its_body_ends() -> None:
         (b"X-Mine", b"1"),
         (b"Date", b"now"),
     ]
-    assert forwarded_answer(200, b"OK", headers, Framing.CHUNKED, is_last=False) == (
+    answer = read_answer(b"GET", 200, b"OK", headers)
+    assert answer is not None
+    assert answer_head(answer, Framing.CHUNKED) == (
         b"HTTP/1.1 200 OK\r\nDate: now\r\nTransfer-Encoding: chunked\r\n\r\n"
     )
-    assert forwarded_answer(200, b"", headers, Framing.UNTIL_CLOSE, is_last=True) == (
-        b"HTTP/1.1 200 \r\nDate: now\r\nConnection: close\r\n\r\n"
+    assert answer_head(answer, Framing.UNTIL_CLOSE, is_last=True) == (
+        b"HTTP/1.1 200 OK\r\nDate: now\r\nConnection: close\r\n\r\n"
     )
 
 
-def test_the_end_of_an_answer_is_known_before_its_body_comes() -> None:
-    assert answer_framing(b"GET", 200, [(b"content-length", b"3")]) is Framing.LENGTH
-    assert answer_framing(b"GET", 200, [(b"Transfer-Encoding", b"Chunked")]) is Framing.CHUNKED
-    assert answer_framing(b"GET", 200, []) is Framing.UNTIL_CLOSE
-    assert answer_framing(b"HEAD", 200, [(b"content-length", b"3")]) is Framing.NO_BODY
-    assert answer_framing(b"GET", 304, [(b"content-length", b"3")]) is Framing.NO_BODY
-    assert answer_framing(b"GET", 200, [(b"Transfer-Encoding", b"gzip, chunked")]) is None
+@pytest.mark.parametrize(
+    ("method", "status", "headers", "framing"),
+    [
+        (b"GET", 200, [(b"content-length", b"3")], Framing.LENGTH),
+        (b"GET", 200, [(b"Transfer-Encoding", b"Chunked")], Framing.CHUNKED),
+        (b"GET", 200, [], Framing.UNTIL_CLOSE),
+        (b"HEAD", 200, [(b"content-length", b"3")], Framing.NO_BODY),
+        (b"GET", 304, [(b"content-length", b"3")], Framing.NO_BODY),
+        (b"GET", 204, [], Framing.NO_BODY),
+        (b"GET", 103, [], Framing.NO_BODY),
+    ],
+)
+def test_the_end_of_an_answer_is_known_before_its_body_comes(
+    method: bytes, status: int, headers: Headers, framing: Framing
+) -> None:
+    answer = read_answer(method, status, b"", headers)
+    assert answer is not None
+    assert answer.framing is framing
+
+
+def test_an_answer_whose_end_cannot_be_known_is_none() -> None:
+    assert read_answer(b"GET", 200, b"OK", [(b"Transfer-Encoding", b"gzip, chunked")]) is None

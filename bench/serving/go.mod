@@ -1,0 +1,3 @@
+module gpuyard/bench/serving
+
+go 1.19
