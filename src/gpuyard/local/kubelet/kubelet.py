@@ -225,10 +225,11 @@ class Kubelet:
         }
         self._context.forget_all_but({uid_of(pod) for pod in live})
         # Of all nodes, before any pod is given one that another has.
-        for pod in self._pods.objects.values():
-            if pod["spec"].get("nodeName") in self._machine.nodes and not is_terminal(pod):
-                folder = PodFolder(self._context.pods_dir / uid_of(pod))
-                self._context.ports.keep(uid_of(pod), ports_before(pod, folder))
+        for key, pod in self._pods.objects.items():
+            with self._supervisor.guard("kubelet", self._pods.reference(key)):
+                if pod["spec"].get("nodeName") in self._machine.nodes and not is_terminal(pod):
+                    folder = PodFolder(self._context.pods_dir / uid_of(pod))
+                    self._context.ports.keep(uid_of(pod), ports_before(pod, folder))
         # A pod that nobody understands keeps what it has: its processes may go on.
         await self._context.devices.retain((known | orphans) - {uid_of(pod) for pod in over})
         for pod in live:

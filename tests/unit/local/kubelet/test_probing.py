@@ -305,3 +305,20 @@ async def test_a_stop_during_a_hook_is_begun_again_by_the_next_kubelet(host: Hos
         (folder / "go").touch()
         await host.until_gone("a")
     assert (folder / "said").read_text() == "hook\nhook\ntold\n"
+
+
+@pytest.mark.parametrize("is_lost", [False, True])
+async def test_no_pod_is_given_a_port_that_one_has_had_since_before(
+    host: Host, folder: Path, is_lost: bool
+) -> None:
+    """Also where only the annotation tells which."""
+    async with host.running():
+        pod = await _serve(host, folder, readinessProbe=_get())
+        before = await host.until("a", _is_ready)
+        if is_lost:
+            (host.folder(pod) / "pod.json").unlink()
+    async with host.running():
+        assert host.machine is not None
+        await host.create("b", "true")
+        await host.finished("b")
+        assert host.machine.ports.held(str(pod["metadata"]["uid"]))["8000"] == listening_port(before, 8000)
