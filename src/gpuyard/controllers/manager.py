@@ -10,6 +10,8 @@ from typing import Protocol
 from gpuyard.client.api import KubeApi
 from gpuyard.client.informer import Informer
 from gpuyard.client.supervision import Supervisor
+from gpuyard.controllers.autoscaler.controller import LOOK_S, AutoscalerController
+from gpuyard.controllers.autoscaler.load_reader import LoadReader
 from gpuyard.controllers.deployment.controller import DeploymentController
 from gpuyard.controllers.disruption.controller import DisruptionController
 from gpuyard.controllers.endpoint_slice.controller import EndpointSliceController
@@ -23,6 +25,7 @@ from gpuyard.controllers.replica_set.controller import ReplicaSetController
 from gpuyard.controllers.watched_time import WatchedTime
 from gpuyard.kube.ages import seconds_since_boot
 from gpuyard.kube.objects import (
+    AUTOSCALERS,
     DEPLOYMENTS,
     DISRUPTION_BUDGETS,
     ENDPOINT_SLICES,
@@ -39,8 +42,8 @@ from gpuyard.kube.objects import (
 
 #: Kinds whose informers `ControllerManager` needs.
 FOLLOWED = (
-    DEPLOYMENTS, DISRUPTION_BUDGETS, ENDPOINT_SLICES, JOBS, LEASES, NAMESPACES, NODES, PODS, REPLICA_SETS,
-    SERVICE_ACCOUNTS, SERVICES,
+    AUTOSCALERS, DEPLOYMENTS, DISRUPTION_BUDGETS, ENDPOINT_SLICES, JOBS, LEASES, NAMESPACES, NODES, PODS,
+    REPLICA_SETS, SERVICE_ACCOUNTS, SERVICES,
 )  # fmt: skip
 
 
@@ -62,6 +65,8 @@ class ControllerManager:
         node_grace_s: how long a node may be silent before it counts as unreachable.
         watched: the time that counts as silence; it is run here.
         is_gone: whether a node that is missing is known not to come back.
+        loads: measures what autoscalers decide by; without one nobody follows them.
+        autoscaler_look_s: between two looks at one autoscaler.
         seconds: a steady clock that goes on in a suspend.
     """
 
@@ -77,6 +82,8 @@ class ControllerManager:
         node_grace_s: float = 40.0,
         watched: WatchedTime | None = None,
         is_gone: Callable[[str], bool] = lambda node: False,
+        loads: LoadReader | None = None,
+        autoscaler_look_s: float = LOOK_S,
         seconds: Callable[[], float] = seconds_since_boot,
     ) -> None:
         nodes, pods = informers[NODES], informers[PODS]
@@ -109,6 +116,13 @@ class ControllerManager:
             "watched-time": watched,
             "event-expiry": EventExpiry(api, clock, supervisor, seconds=seconds),
         }
+
+        if loads is not None:
+            autoscalers = AutoscalerController(
+                api, clock, informers, loads, seconds=seconds, look_s=autoscaler_look_s
+            )
+            watched.on_pause(autoscalers.wake)
+            self._parts["autoscalers"] = autoscalers
 
     async def run(self) -> None:
         """Works until cancelled. One that fails is reported and run again; the others go on."""

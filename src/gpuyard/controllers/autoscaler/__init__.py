@@ -1,0 +1,1 @@
+"""The HorizontalPodAutoscaler controller: measures, has `autoscaling` decide, and writes what it decides."""
