@@ -498,6 +498,30 @@ def test_disruption_budgets(yard: Yard, namespace: str) -> None:
     yard.kubectl("delete", "node", node)
 
 
+def test_autoscalers(yard: Yard, namespace: str) -> None:
+    pods = {
+        "metric": {"name": "gpuyard_service_requests_in_flight"},
+        "target": {"type": "AverageValue", "averageValue": "4"},
+    }
+    spec = {
+        "scaleTargetRef": {"apiVersion": "apps/v1", "kind": "Deployment", "name": "web"},
+        "maxReplicas": 8,
+        "metrics": [{"type": "Pods", "pods": pods}],
+    }
+    wanted = {"apiVersion": "autoscaling/v2", "kind": "HorizontalPodAutoscaler", "spec": spec}
+    file = {**wanted, "metadata": {"name": "web"}}
+    assert "web created" in yard.kubectl("-n", namespace, "apply", "-f", "-", stdin=file)
+    listed = yard.kubectl("-n", namespace, "get", "hpa")
+    assert "".join(rows(listed)[0]) == "NAMEREFERENCETARGETSMINPODSMAXPODSREPLICASAGE"
+    assert rows(listed)[1][:6] == ["web", "Deployment/web", "<unknown>/4", "1", "8", "0"]
+    described = yard.kubectl("-n", namespace, "describe", "hpa", "web")
+    assert '"gpuyard_service_requests_in_flight" on pods' in described
+    assert "Min replicas:" in described
+    yard.kubectl("-n", namespace, "create", "deployment", "d", "--image=i")
+    # By the use of processors, which a yard doesn't measure; kubectl asks for it in autoscaling/v1.
+    assert KINDS in yard.kubectl("-n", namespace, "autoscale", "deployment", "d", "--max=2", fails=True)
+
+
 KINDS = "this gpuyard yard serves configmaps, deployments, endpointslices, events,"
 CLUSTER_IP = "this yard serves Services of type ClusterIP"
 NO_TYPE = "the server doesn't have a resource type"

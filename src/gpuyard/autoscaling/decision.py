@@ -141,7 +141,7 @@ def _by_metrics(
     )
     why = f"{name} above target" if wanted > current else _BELOW_TARGET if wanted < current else ""
     if waking and wanted <= current:
-        why = _WAITING
+        why = _BELOW_MIN if spec.minimum else _WAITING
     return ScalingDecision(replicas, why, said, reason, limited.history, proposals)
 
 

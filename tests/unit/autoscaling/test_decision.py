@@ -148,6 +148,11 @@ def test_it_wakes_whatever_it_is_scaled_by() -> None:
     assert (decision.replicas, decision.why) == (1, "a request waits")
 
 
+def test_it_wakes_when_its_owner_wants_one_in_any_case() -> None:
+    decision = Service(replace(SPEC, minimum=2), 0, slept=True).look(0)
+    assert (decision.replicas, decision.why) == (2, "Current number of replicas below Spec.MinReplicas")
+
+
 def test_what_somebody_else_has_put_to_sleep_stays_so() -> None:
     decision = Service(SLEEPY, 0).look(ServiceLoad(in_flight=1, held=1))
     assert decision.replicas == 0
