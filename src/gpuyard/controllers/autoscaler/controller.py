@@ -53,7 +53,7 @@ WAKE_S = 0.2
 
 
 @dataclass
-class _Seen:
+class _AutoscalerMemory:
     """What was seen of an autoscaler and its service so far."""
 
     history: ScalingHistory = field(default_factory=ScalingHistory)
@@ -92,7 +92,7 @@ class AutoscalerController:
         self._look_s = look_s
         self._wake_s = wake_s
         self._events = EventRecorder(api, "horizontal-pod-autoscaler", clock)
-        self._seen: dict[str, _Seen] = {}
+        self._seen: dict[str, _AutoscalerMemory] = {}
         self._autoscalers = informers[AUTOSCALERS]
         self._queue: WorkQueue[ObjectKey] = WorkQueue(
             "autoscaler", self._sync, self._autoscalers.supervisor, self._autoscalers.reference
@@ -185,7 +185,7 @@ class AutoscalerController:
     async def _look(self, autoscaler: Manifest, target: ScaleTarget) -> None:
         """One look at one autoscaler."""
         spec, now_s = AutoscalerSpec.of(autoscaler), self._seconds()
-        seen = self._seen.setdefault(uid_of(autoscaler), _Seen())
+        seen = self._seen.setdefault(uid_of(autoscaler), _AutoscalerMemory())
         measured = await self._measure(spec, target, seen, now_s)
         decision = decide(spec, measured, seen.history, now_s, slept=_slept(autoscaler))
         changes = decision.replicas != target.replicas
@@ -206,7 +206,7 @@ class AutoscalerController:
         await self._tell(autoscaler, target.replicas, decision, said)
 
     async def _measure(
-        self, spec: AutoscalerSpec, target: ScaleTarget, seen: _Seen, now_s: float
+        self, spec: AutoscalerSpec, target: ScaleTarget, seen: _AutoscalerMemory, now_s: float
     ) -> Measured:
         namespace = key_of(target.manifest).namespace
         replicas = [ScaledPod.of(pod) for pod in self._pods(target)]

@@ -44,6 +44,7 @@ from gpuyard.local.daemon.metrics import read_metrics
 from gpuyard.local.daemon.parts import Parts
 from gpuyard.local.daemon.readiness import Readiness
 from gpuyard.local.daemon.runtime_folder import RuntimeFolder
+from gpuyard.local.daemon.service_loads import ServiceLoads
 from gpuyard.local.daemon.service_proxies import ServiceProxies
 from gpuyard.local.daemon.snapshots import Snapshots
 from gpuyard.local.daemon.volumes import FOLLOWED as VOLUMES_FOLLOWED
@@ -161,7 +162,8 @@ class Yard:
             running.api = self._serve_api(parts, api, machine, settings, plans, proxies)
             parts.run(supervisor.keep("logs", machine.logs.run), "logs")
             parts.task(machine.streams.end_former(), "end of former commands")
-            self._start_loops(parts, api, supervisor, informers, nodes, machine)
+            loads = ServiceLoads(proxies.read, [plan.paths.metrics_socket for plan in plans])
+            self._start_loops(parts, api, supervisor, informers, nodes, machine, loads)
             parts.run(supervisor.keep("service proxies", proxies.run), "service proxies")
             readiness = Readiness(informers[NODES], nodes, self._paths.daemon_log)
             await self._until_stopped(parts, readiness, running, nodes)
@@ -237,6 +239,7 @@ class Yard:
         informers: dict[Resource, Informer],
         nodes: Sequence[YardNode],
         machine: Machine,
+        loads: ServiceLoads,
     ) -> None:
         """The loops over the objects. Each adds its handlers to the informers before these run.
 
@@ -256,6 +259,7 @@ class Yard:
             node_grace_s=self._periods.node_grace_s,
             watched=watched,
             is_gone=machine.was_here,
+            loads=loads,
         )
         naming = (informers[resource] for resource in (JOBS, DEPLOYMENTS, REPLICA_SETS))
         snapshots = Snapshots(self._paths.snapshots_dir, *naming)
