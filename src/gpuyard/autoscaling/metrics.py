@@ -16,7 +16,6 @@ from gpuyard.autoscaling.replicas import (
     replicas_for_total,
 )
 from gpuyard.autoscaling.spec import TargetMetric
-from gpuyard.kube.quantity import format_milli
 from gpuyard.kube.wellknown import (
     METRIC_GPU_UTILIZATION,
     METRIC_IN_FLIGHT,
@@ -58,7 +57,7 @@ class MetricProposal:
 
 def propose(metric: TargetMetric, seen: Measured, tolerance: Tolerance) -> MetricProposal:
     """How many replicas it asks for, or why that isn't known."""
-    target = format_milli(metric.target_milli)
+    target = f"{metric.target_milli / 1000:g}"
     if metric.name == METRIC_GPU_UTILIZATION:
         values = {name: round(1000 * percent) for name, percent in seen.utilization.items()}
         found = replicas_for_average(metric.target_milli, values, seen.replicas, seen.current, tolerance)
