@@ -113,6 +113,27 @@ BASE: dict[str, dict[str, Any]] = {
         "spec": {"minAvailable": "50%", "selector": {"matchLabels": {"a": "b"}}},
         "status": {"disruptionsAllowed": 1, "disruptedPods": {"p": "2026-01-01T00:00:00Z"}},
     },
+    "HorizontalPodAutoscaler": {
+        "spec": {
+            "scaleTargetRef": {"apiVersion": "apps/v1", "kind": "Deployment", "name": "a"}, "maxReplicas": 3,
+            "metrics": [
+                {
+                    "type": "Pods",
+                    "pods": {
+                        "metric": {"name": "gpuyard_service_requests_in_flight"},
+                        "target": {"type": "AverageValue", "averageValue": "4"},
+                    },
+                }
+            ],
+            "behavior": {
+                "scaleUp": {
+                    "stabilizationWindowSeconds": 1, "tolerance": "50m",
+                    "policies": [{"type": "Pods", "value": 1, "periodSeconds": 15}],
+                }
+            },
+        },
+        "status": {"currentReplicas": 1, "conditions": [{"type": "AbleToScale", "status": "True"}]},
+    },
     "PersistentVolumeClaim": {
         "spec": {
             "accessModes": ["ReadWriteOnce"], "storageClassName": "gpuyard-folder", "volumeName": "v",

@@ -22,7 +22,7 @@ def test_the_core_group_and_the_others() -> None:
     assert groups["kind"] == "APIGroupList"
     names = [g["name"] for g in groups["groups"]]
     assert names == [
-        *("apps", "batch", "coordination.k8s.io", "discovery.k8s.io", "policy"),
+        *("apps", "autoscaling", "batch", "coordination.k8s.io", "discovery.k8s.io", "policy"),
         *("scheduling.k8s.io", "storage.k8s.io"),
     ]
     batch = {"groupVersion": "batch/v1", "version": "v1"}
@@ -65,7 +65,7 @@ def test_a_slash_at_the_end_makes_no_difference() -> None:
     assert DISCOVERY.document("/apis/batch/v1/") == DISCOVERY.document("/apis/batch/v1") is not None
 
 
-@pytest.mark.parametrize("path", ["/apis/autoscaling", "/apis/batch/v2", "/api/v2", "/version", ""])
+@pytest.mark.parametrize("path", ["/apis/autoscaling/v1", "/apis/batch/v2", "/api/v2", "/version", ""])
 def test_nothing_elsewhere(path: str) -> None:
     assert DISCOVERY.document(path) is None
     assert DISCOVERY.aggregated(path) is None
