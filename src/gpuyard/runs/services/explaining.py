@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from gpuyard import errors
+from gpuyard.autoscaling.reason import ScalingReason
 from gpuyard.kube.conditions import find_condition
 from gpuyard.kube.objects import EVENTS, Manifest, key_of, uid_of
 from gpuyard.kube.pods import container_statuses
@@ -131,17 +132,23 @@ async def explain_service(
     return ServiceAnswer(
         service,
         traffic.get((service.namespace, service.name)),
-        scaling_lines(service.autoscaler),
+        scaling_lines(service),
         unready,
         list(map(replica_text, waiting[1:])),
         str(failure.get("message", "")) if failure.get("status") == "True" else "",
     )
 
 
-def scaling_lines(autoscaler: Manifest | None) -> list[str]:
-    """What an autoscaler says of its last decision."""
+def scaling_lines(service: Service) -> list[str]:
+    """What a service's autoscaler says of its last decision, and how many replicas have found a place."""
+    autoscaler = service.autoscaler
     if autoscaler is None:
         return []
+    if reason := ScalingReason.read(autoscaler):
+        placed = sum(bool(pod["spec"].get("nodeName")) for pod in service.alive)
+        waiting = len(service.alive) - placed
+        found = f"; {placed} fit, {waiting} wait{'s' if waiting == 1 else ''} for a place" if waiting else ""
+        return [reason.sentence + found]
     said = []
     for type_, tells in (("AbleToScale", "False"), ("ScalingActive", "False"), ("ScalingLimited", "True")):
         condition = find_condition(autoscaler, type_) or {}

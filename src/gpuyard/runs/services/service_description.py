@@ -114,7 +114,7 @@ async def describe_service(target: Target, service: Service) -> ServiceDescripti
     """Reads all of it."""
     traffic, events = await asyncio.gather(read_traffic(target), _events(target, service))
     own = traffic.get((service.namespace, service.name))
-    return ServiceDescription(service, own, scaling_lines(service.autoscaler), events)
+    return ServiceDescription(service, own, scaling_lines(service), events)
 
 
 async def _events(target: Target, service: Service) -> list[Manifest]:

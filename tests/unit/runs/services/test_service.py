@@ -5,10 +5,12 @@ from __future__ import annotations
 import pytest
 
 from gpuyard import errors
+from gpuyard.autoscaling.reason import ScalingReason
 from gpuyard.kube.objects import DEPLOYMENTS, JOBS, PODS, Manifest, uid_of
+from gpuyard.kube.wellknown import ANNOTATION_SCALING
 from gpuyard.runs.meant import find_all_meant, find_meant, find_meant_pod
 from gpuyard.runs.run import find_meant_run
-from gpuyard.runs.services.explaining import explain_service
+from gpuyard.runs.services.explaining import explain_service, scaling_lines
 from gpuyard.runs.services.service import Service, find_service, list_services, make_service
 from gpuyard.runs.services.service_description import describe_service
 from gpuyard.runs.services.stopping import remove_service, stop_service, wait_until_stopped
@@ -157,3 +159,16 @@ async def test_what_scales_a_service_says_between_what(
     made = make_service(target, await deployed(target, "serve"), [], scalers=scalers)
     assert (made.state.least, made.state.most) == bounds
     assert (made.autoscaler is not None) == any("maxReplicas" in one["spec"] for one in scalers)
+
+
+def test_what_scales_a_service_says_why_and_how_many_fit(target: Target) -> None:
+    reason = ScalingReason(5, 5, "in_flight", "19 in flight, target 4 each")
+    autoscaler = {"metadata": {"annotations": {ANNOTATION_SCALING: reason.to_text()}}}
+    pods = [{"metadata": {"name": str(n)}, "spec": {"nodeName": "a"} if n < 3 else {}} for n in range(5)]
+    deployment = {
+        "metadata": {"name": "serve", "namespace": "default"},
+        "spec": {"template": {"spec": {"containers": [CONTAINER]}}},
+    }
+    state = make_service(target, deployment, []).state
+    service = Service("serve", deployment, pods, state, autoscaler)
+    assert scaling_lines(service) == ["wants 5: 19 in flight, target 4 each; 3 fit, 2 wait for a place"]
