@@ -47,6 +47,10 @@ class ClusterShell(Shell):
         except ClusterError:  # there is nothing yet
             return ""
 
+    def answer(self, service: str, port: int) -> str:
+        path = f"/api/v1/namespaces/{self.namespace}/services/{service}:{port}/proxy/"
+        return self.cluster.request("GET", path)
+
     def open_gate(self, name: str) -> None:
         self.cluster.kubectl("exec", f"-n={self.namespace}", f"job/{name}", "--", "touch", self.gate)
 
@@ -55,12 +59,11 @@ class ClusterShell(Shell):
         self.end_commands()
         for path in self.work.iterdir():
             shutil.rmtree(path) if path.is_dir() else path.unlink()
-        jobs, pods = paths = [
-            f"{prefix}/namespaces/{self.namespace}/{kind}"
-            for prefix, kind in (("/apis/batch/v1", "jobs"), ("/api/v1", "pods"))
-        ]
-        self.cluster.request("DELETE", f"{jobs}?propagationPolicy=Background")
-        self.cluster.request("DELETE", f"{pods}?gracePeriodSeconds=0")
+        kinds = ("/apis/batch/v1", "jobs"), ("/apis/apps/v1", "deployments"), ("/api/v1", "pods")
+        paths = [f"{prefix}/namespaces/{self.namespace}/{kind}" for prefix, kind in kinds]
+        for path in paths[:-1]:
+            self.cluster.request("DELETE", f"{path}?propagationPolicy=Background")
+        self.cluster.request("DELETE", f"{paths[-1]}?gracePeriodSeconds=0")
         until(lambda: not any(self.get(path)["items"] for path in paths), "all is removed")
 
 

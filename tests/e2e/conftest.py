@@ -12,6 +12,7 @@ import socket
 import subprocess
 import sys
 import tempfile
+import urllib.request
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -49,6 +50,12 @@ class Yard(Shell):
         pods = self.get(f"/api/v1/namespaces/default/pods?labelSelector=gpuyard.io/run={name}")["items"]
         log = self.paths.pods_dir / pods[0]["metadata"]["uid"] / "main/0/log" if pods else None
         return log.read_text() if log and log.exists() else ""
+
+    def answer(self, service: str, port: int) -> str:
+        address = self.get(f"/api/v1/namespaces/default/services/{service}")["spec"]["clusterIP"]
+        with urllib.request.urlopen(f"http://{address}:{port}/", timeout=TIMEOUT_S) as answer:
+            body: bytes = answer.read()
+        return body.decode()
 
     def open_gate(self, name: str) -> None:
         self.script(self.gate, "")

@@ -121,7 +121,7 @@ class Shell(ABC):
         environ: their environment.
         is_yard: whether they go to a yard, or to a cluster.
         namespace: that they look names up in.
-        run_options: what `run` is called with besides, so that a run can be there.
+        run_options: what `run` and `serve` are called with besides, so that a run can be there.
         gate: a file that runs of `GATE` wait for, as they name it.
         prefix: what a command is called with, such as setpriv, to be another user.
     """
@@ -148,6 +148,10 @@ class Shell(ABC):
         """What the run's first attempt has printed so far."""
 
     @abstractmethod
+    def answer(self, service: str, port: int) -> str:
+        """What a service answers at its root."""
+
+    @abstractmethod
     def open_gate(self, name: str) -> None:
         """Lets a run that waits at its gate go on."""
 
@@ -167,7 +171,7 @@ class Shell(ABC):
     def words(self, *arguments: str) -> list[str]:
         """A command with all that it is called with."""
         first, *rest = arguments
-        return [*self.prefix, GPUYARD, first, *(self.run_options if first == "run" else ()), *rest]
+        return [*self.prefix, GPUYARD, first, *(self.run_options if first in ("run", "serve") else ()), *rest]
 
     def start(self, *arguments: str, env: Mapping[str, str] | None = None) -> Command:
         """Starts a command and leaves it running."""

@@ -18,6 +18,7 @@ from tests.e2e import (
     test_listing,
     test_logs,
     test_run,
+    test_services,
     test_several_pods,
     test_shell,
     test_stop_and_rm,
@@ -31,7 +32,7 @@ _MODULES = (
     *(test_run, test_environment, test_logs, test_interrupt),
     *(test_stop_and_rm, test_listing, test_explain, test_disruptions, test_several_pods),
     *(test_sweep, test_time_to_save, test_volumes, test_interactive, test_copying, test_shell),
-    *(test_elastic, test_forwarding, test_attach, test_multinode),
+    *(test_elastic, test_forwarding, test_attach, test_multinode, test_services),
 )
 
 
