@@ -61,8 +61,8 @@ class ClusterShell(Shell):
             shutil.rmtree(path) if path.is_dir() else path.unlink()
         kinds = ("/apis/batch/v1", "jobs"), ("/apis/apps/v1", "deployments"), ("/api/v1", "pods")
         paths = [f"{prefix}/namespaces/{self.namespace}/{kind}" for prefix, kind in kinds]
-        for path in paths[:-1]:
-            self.cluster.request("DELETE", f"{path}?propagationPolicy=Background")
+        for owners in paths[:-1]:
+            self.cluster.request("DELETE", f"{owners}?propagationPolicy=Background")
         self.cluster.request("DELETE", f"{paths[-1]}?gracePeriodSeconds=0")
         until(lambda: not any(self.get(path)["items"] for path in paths), "all is removed")
 

@@ -7,8 +7,8 @@ from contextlib import aclosing
 import click
 
 from gpuyard.cli.output.results import StatusLine, print_wrapped
-from gpuyard.runs.serving.rollout import ServiceRollout
-from gpuyard.runs.serving.rollout_watch import follow_rollout
+from gpuyard.runs.services.rollout import ServiceRollout
+from gpuyard.runs.services.rollout_watch import follow_rollout
 from gpuyard.runs.target import Target
 
 

@@ -33,7 +33,7 @@ def command(
     from gpuyard.cli.attachment import attached
     from gpuyard.cli.call import call
     from gpuyard.cli.rollouts import follow_to_ready
-    from gpuyard.runs.serving.rollback import rollback_service
+    from gpuyard.runs.services.rollback import rollback_service
     from gpuyard.runs.target import Target
 
     async def work(target: Target) -> int:

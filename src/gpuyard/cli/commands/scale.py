@@ -47,7 +47,7 @@ def command(
                 )
             _say(found.name, await scale_run(target, found, nodes), nodes, "pods")
             return
-        from gpuyard.runs.serving.replicas import scale_service
+        from gpuyard.runs.services.replicas import scale_service
 
         if replicas is None:
             raise _other_words(found.name, "service", target.command("scale", found.name, str(nodes)))

@@ -104,7 +104,7 @@ def _load(
     """The spec of the file, or the service's own, with the options over it; and where its paths start."""
     from gpuyard.cli.call import call
     from gpuyard.cli.spec_loading import load_flags
-    from gpuyard.runs.serving.updating import stored_spec
+    from gpuyard.runs.services.updating import stored_spec
     from gpuyard.runs.submitting.spec_file import read_spec_file
     from gpuyard.workloads.spec.overrides import Flag
     from gpuyard.workloads.spec.run_spec import load_spec
@@ -128,7 +128,7 @@ async def _update(
     from gpuyard.cli.attachment import attached
     from gpuyard.cli.output.notices import print_notice
     from gpuyard.cli.rollouts import follow_to_ready
-    from gpuyard.runs.serving.updating import update_service
+    from gpuyard.runs.services.updating import update_service
 
     await update_service(target, run, print_notice, environ=environ, wait=wait, read_as=read_as)
     if detach:

@@ -1,1 +1,1 @@
-"""What can be done with a service over any API: find, follow, stop, explain, forward."""
+"""What can be done with a service over any API: find, follow, update, scale, stop, explain, forward."""

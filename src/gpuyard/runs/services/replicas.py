@@ -7,8 +7,8 @@ from typing import Any
 from gpuyard import errors
 from gpuyard.kube.objects import AUTOSCALERS, DEPLOYMENTS, SCALED_OBJECTS
 from gpuyard.kube.wellknown import ANNOTATION_SPEC, ANNOTATION_STOPPED_AT
-from gpuyard.runs.serving.rollout_watch import find_deployment
-from gpuyard.runs.serving.updating import find_scaler
+from gpuyard.runs.services.rollout_watch import find_deployment
+from gpuyard.runs.services.updating import find_scaler
 from gpuyard.runs.target import Target
 from gpuyard.workloads.spec.service.stored import StoredSpec
 

@@ -17,7 +17,7 @@ from gpuyard.kube.wellknown import (
     LABEL_RUN,
     LABEL_TEMPLATE_HASH,
 )
-from gpuyard.runs.serving.rollback import choose_revision, taken_back
+from gpuyard.runs.services.rollback import choose_revision, taken_back
 
 
 def spec(**service: Any) -> str:

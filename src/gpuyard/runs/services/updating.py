@@ -23,8 +23,8 @@ from gpuyard.kube.objects import (
 )
 from gpuyard.kube.wellknown import ANNOTATION_STOPPED_AT, LABEL_RUN
 from gpuyard.runs.notices import Notify
+from gpuyard.runs.services.rollout_watch import find_deployment
 from gpuyard.runs.services.stopping import KEDA_PAUSED
-from gpuyard.runs.serving.rollout_watch import find_deployment
 from gpuyard.runs.submitting.creation import owner_reference, resource_of
 from gpuyard.runs.submitting.services.decision import decide_service
 from gpuyard.runs.submitting.submit import fit_to_nodes, prepared

@@ -8,7 +8,7 @@ import pytest
 
 from gpuyard.kube.objects import Manifest
 from gpuyard.kube.wellknown import ANNOTATION_REVISION
-from gpuyard.runs.serving.rollout import ServiceRollout, newest, revision_of
+from gpuyard.runs.services.rollout import ServiceRollout, newest, revision_of
 
 
 def deployment(

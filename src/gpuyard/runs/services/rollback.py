@@ -18,9 +18,9 @@ from gpuyard.kube.objects import (
     uid_of,
 )
 from gpuyard.kube.wellknown import ANNOTATION_SPEC, ANNOTATION_STOPPED_AT, LABEL_RUN, LABEL_TEMPLATE_HASH
-from gpuyard.runs.serving.rollout import revision_of
-from gpuyard.runs.serving.rollout_watch import find_deployment
-from gpuyard.runs.serving.updating import change_deployment
+from gpuyard.runs.services.rollout import revision_of
+from gpuyard.runs.services.rollout_watch import find_deployment
+from gpuyard.runs.services.updating import change_deployment
 from gpuyard.runs.target import Target
 from gpuyard.workloads.spec.service.stored import StoredSpec
 

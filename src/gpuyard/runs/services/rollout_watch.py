@@ -8,7 +8,7 @@ from gpuyard import errors
 from gpuyard.kube.objects import DEPLOYMENTS, PODS, REPLICA_SETS, Manifest, labels_of
 from gpuyard.kube.wellknown import LABEL_RUN
 from gpuyard.runs.following.named_watch import NamedWatch
-from gpuyard.runs.serving.rollout import ServiceRollout
+from gpuyard.runs.services.rollout import ServiceRollout
 from gpuyard.runs.target import Target
 
 

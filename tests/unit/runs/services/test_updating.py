@@ -10,7 +10,7 @@ import pytest
 
 from gpuyard.kube.objects import Manifest
 from gpuyard.kube.wellknown import ANNOTATION_COMMAND, ANNOTATION_SNAPSHOT, ANNOTATION_STOPPED_AT, LABEL_RUN
-from gpuyard.runs.serving.updating import renewed
+from gpuyard.runs.services.updating import renewed
 from gpuyard.workloads.spec.service.values import LoadTarget, Measure, ServiceSpec
 
 TARGET = LoadTarget(Measure.INFLIGHT, Decimal(4))

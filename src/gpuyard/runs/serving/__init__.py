@@ -1,1 +1,0 @@
-"""What can be done with a service that is there: follow its rollout, update it, go back, scale it."""
