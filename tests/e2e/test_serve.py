@@ -125,6 +125,27 @@ def test_an_option_changes_that_alone_and_a_scale_stays(yard: Yard) -> None:
     assert deployment["spec"]["replicas"] == 3
 
 
+def test_a_range_is_scaled_by_its_load_until_a_number_is_said(yard: Yard) -> None:
+    programs(yard)
+    load = ("--replicas", "1..3", "--target-inflight", "4", "--scale-to-zero", "15m")
+    yard.ok("serve", "v1.py", "-n", "digits", *SERVED, *load, "-d")
+    path = "/apis/autoscaling/v2/namespaces/default/horizontalpodautoscalers/digits"
+    autoscaler = yard.get(path)
+    assert (autoscaler["spec"]["minReplicas"], autoscaler["spec"]["maxReplicas"]) == (0, 3)
+    assert autoscaler["metadata"]["annotations"]["gpuyard.io/scale-to-zero"] == "15m"
+    [owner] = autoscaler["metadata"]["ownerReferences"]
+    assert (owner["kind"], owner["name"]) == ("Deployment", "digits")
+    refused = yard.call("scale", "digits", "2")
+    assert refused.code == 2 and "gpuyard update digits --replicas 1..2" in refused.err
+    assert yard.call("update", "digits", "--target-rps", "20").code == 0
+    [metric] = yard.get(path)["spec"]["metrics"]
+    assert metric["pods"]["metric"]["name"] == "gpuyard_service_requests_per_second"
+    assert yard.call("update", "digits", "--replicas", "2").code == 0
+    with pytest.raises(Refused):
+        yard.get(path)
+    assert yard.get("/apis/apps/v1/namespaces/default/deployments/digits")["spec"]["replicas"] == 2
+
+
 def test_what_goes_with_a_service_goes_with_it(yard: Yard) -> None:
     programs(yard)
     yard.ok("serve", "v1.py", "-n", "digits", *SERVED, "-d")

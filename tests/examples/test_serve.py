@@ -144,7 +144,7 @@ def test_it_serves_on_a_yard_until_it_is_stopped(folder: Path, own_yard: Yard) -
         return sum(line in each for each in own_yard.ok("logs", "serve").splitlines())
 
     assert printed("Using device: cpu (the GPUs are simulated)") == printed("Ready") == 2
-    [service] = own_yard.json("ps")["services"]
+    [service] = own_yard.json("ps")
     assert (service["name"], service["replicas"]["ready"]) == ("serve", 2)
     own_yard.ok("stop", "serve")
     # Where there is no replica, the proxy has nobody to ask.
