@@ -42,6 +42,7 @@ def _default(endpoint_slice: Manifest) -> None:
     for endpoint in endpoint_slice.get("endpoints") or ():
         # Of older versions of the API; what is written there is dropped.
         endpoint.pop("deprecatedTopology", None)
+        endpoint.setdefault("conditions", {})
 
 
 def _prepare_update(endpoint_slice: Manifest, old: Manifest) -> None:

@@ -45,7 +45,7 @@ def complete_addresses(spec: dict[str, Any], old: Mapping[str, Any]) -> None:
     policy = spec.setdefault(
         "ipFamilyPolicy", old.get("ipFamilyPolicy") or (DUAL_STACK if is_free else SINGLE_STACK)
     )
-    families = spec.get("ipFamilies") or [_family_of(ip) for ip in spec.get("clusterIPs") or [""]]
+    families = spec.get("ipFamilies") or [family_of(spec.get("clusterIP", ""))]
     if is_free and len(families) == 1 and policy != SINGLE_STACK:
         families = [*families, IPV6 if families == [IPV4] else IPV4]
     spec["ipFamilies"] = families
@@ -102,5 +102,6 @@ def _not_allocated(spec: Mapping[str, Any], why: str) -> FieldError:
     return invalid("spec.clusterIPs", spec.get("clusterIPs"), detail)
 
 
-def _family_of(address: str) -> str:
+def family_of(address: str) -> str:
+    """The family of an address, and of one that is still to be chosen."""
     return IPV6 if ":" in address else IPV4

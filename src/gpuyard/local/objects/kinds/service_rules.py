@@ -31,6 +31,7 @@ from gpuyard.local.objects.kinds.service_addresses import (
     IPV6,
     SINGLE_STACK,
     check_range,
+    family_of,
     is_headless,
 )
 
@@ -159,6 +160,8 @@ def _validate_addresses(spec: Mapping[str, Any]) -> list[FieldError]:
             found.append(invalid(f"{path}[{index}]", one, detail))
     if len(addresses) > 2:
         found.append(invalid(path, addresses, "may only hold up to 2 values"))
+    if not found and len(addresses) == 2 and len({family_of(one) for one in addresses}) == 1:
+        found.append(invalid(path, addresses, "may specify no more than one IP for each IP family"))
     if not found and len(addresses) == 2 and spec.get("ipFamilyPolicy") == SINGLE_STACK:
         detail = "must be 'RequireDualStack' or 'PreferDualStack' when multiple cluster IPs are specified"
         found.append(invalid("spec.ipFamilyPolicy", SINGLE_STACK, detail))

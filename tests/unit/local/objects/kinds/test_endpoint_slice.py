@@ -23,6 +23,7 @@ def test_it_is_completed() -> None:
     one, found = create(ENDPOINT_SLICE, a_slice())
     assert found == []
     assert one["ports"] == [{"port": 80, "name": "", "protocol": "TCP"}]
+    assert one["endpoints"] == [{"addresses": ["127.0.0.1"], "conditions": {}}]
 
 
 def endpoint(*addresses: str, **fields: Any) -> list[dict[str, Any]]:
