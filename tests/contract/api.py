@@ -22,11 +22,16 @@ _PLACES = {
     "priorityclasses": "/apis/scheduling.k8s.io/v1",
     "cronjobs": "/apis/batch/v1",
     "deployments": "/apis/apps/v1",
+    "endpointslices": "/apis/discovery.k8s.io/v1",
+    "poddisruptionbudgets": "/apis/policy/v1",
+    "replicasets": "/apis/apps/v1",
     "storageclasses": "/apis/storage.k8s.io/v1",
 }
 _CLUSTER_SCOPED = ("namespaces", "nodes", "persistentvolumes", "priorityclasses", "storageclasses")
 _KINDS = {
     "configmaps": "ConfigMap",
+    "deployments": "Deployment",
+    "endpointslices": "EndpointSlice",
     "events": "Event",
     "jobs": "Job",
     "leases": "Lease",
@@ -34,8 +39,10 @@ _KINDS = {
     "nodes": "Node",
     "persistentvolumeclaims": "PersistentVolumeClaim",
     "persistentvolumes": "PersistentVolume",
+    "poddisruptionbudgets": "PodDisruptionBudget",
     "pods": "Pod",
     "priorityclasses": "PriorityClass",
+    "replicasets": "ReplicaSet",
     "secrets": "Secret",
     "serviceaccounts": "ServiceAccount",
     "services": "Service",

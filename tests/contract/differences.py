@@ -19,6 +19,10 @@ UNSERVED: dict[str, str] = {
     "others.config_of_the_root": _NO_ACCOUNTS,
     "patches.apply_creates": "415; server-side apply needs managed fields",
     "pods.account_token": _NO_ACCOUNTS,
+    "services.affinity": "all clients of a yard have one address",
+    "services.datagrams": "a yard passes on TCP",
+    "services.external_name": "a yard's names are those of its pods",
+    "services.node_port": "nobody reaches a yard's Services from elsewhere",
     "selectors.version_exact": "410, which sends clients to a new list: only the present can be listed",
     "verbs.body_in_yaml": "415; clients send JSON",
     "verbs.create_records_managed_fields": "nothing of the yard reads them",
@@ -26,6 +30,8 @@ UNSERVED: dict[str, str] = {
 }
 
 DIFFERENT: dict[str, str] = {
+    "endpoint_slices.address_type_changes": "the message names the value",
+    "endpoint_slices.loopback": "the yard's pods have such addresses",
     "jobs.indexed_too_parallel": "422 for `completions`, too: the yard runs Indexed Jobs of 100,000 at most",
     "jobs.status_rules": "the yard trusts who writes a status",
     "lifecycle.events_of_a_run": "events of containers name the pod, not the container in fieldPath",
@@ -41,6 +47,7 @@ DIFFERENT: dict[str, str] = {
     "pods.log_options_malformed": "400 instead of 422",
     "selectors.labels_malformed_message": "the message names the part that can't be read",
     "selectors.list_is_as_typed": "items carry apiVersion and kind, too",
+    "services.address_elsewhere": "the message names the range",
     "storage.class_is_frozen": "the message names the value",
     "verbs.create_in_another_namespace": "the message names both namespaces",
     "verbs.create_with_version": _CLIENTS_FAULT,

@@ -94,7 +94,7 @@ def _validate_endpoint(path: str, endpoint: Mapping[str, Any], address_type: str
     place = f"{path}.addresses"
     found = check_at_most(place, addresses, _MAX_ADDRESSES)
     if not addresses:
-        found.append(required(place, "must contain at least 1 address"))
+        found.append(required(place))
     for index, address in enumerate(addresses):
         found += _validate_address(place, index, address, address_type)
     if node := endpoint.get("nodeName"):

@@ -38,7 +38,13 @@ def complete_addresses(spec: dict[str, Any], old: Mapping[str, Any]) -> None:
     for name in ("clusterIP", "clusterIPs"):
         if not spec.get(name) and old.get(name):
             spec[name] = old[name]
-    if not old and spec.get("clusterIP") and not spec.get("clusterIPs"):
+    changed = spec.get("clusterIP") != old.get("clusterIP")
+    if (
+        changed
+        and spec.get("clusterIP")
+        and (spec.get("clusterIPs") or None) in (None, old.get("clusterIPs"))
+    ):
+        # A client that knows the one field alone means both.
         spec["clusterIPs"] = [spec["clusterIP"]]
     # Nobody but its owner knows what a headless Service without a selector is for.
     is_free = is_headless(spec) and not spec.get("selector")

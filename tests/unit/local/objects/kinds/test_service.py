@@ -131,7 +131,7 @@ def test_the_address_stays() -> None:
     other = with_port(clusterIP="127.96.0.2", clusterIPs=["127.96.0.2"])
     assert [error.path for error in update(SERVICE, old, other)] == ["spec.clusterIPs[0]"]
     assert [error.path for error in update(SERVICE, old, with_port(clusterIP="127.96.0.2"))] == [
-        "spec.clusterIPs"
+        "spec.clusterIPs[0]"
     ]
 
 

@@ -84,7 +84,13 @@ def _validate_strategy(strategy: Mapping[str, Any]) -> list[FieldError]:
                 return [required(path, "this should be defaulted and never be nil")]
             return _validate_rolling_update(path, rolling)
         case other:
-            return [unsupported("spec.strategy.type", other, (_RECREATE, _ROLLING_UPDATE))]
+            shown = {"Type": other, "RollingUpdate": None if rolling is None else _as_go_has_it(rolling)}
+            return [unsupported("spec.strategy", shown, (_RECREATE, _ROLLING_UPDATE))]
+
+
+def _as_go_has_it(rolling: Mapping[str, Any]) -> dict[str, Any]:
+    """The bounds as Kubernetes' message shows them."""
+    return {"MaxUnavailable": rolling.get("maxUnavailable", 0), "MaxSurge": rolling.get("maxSurge", 0)}
 
 
 def _validate_rolling_update(path: str, rolling: Mapping[str, Any]) -> list[FieldError]:

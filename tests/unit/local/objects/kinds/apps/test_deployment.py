@@ -77,7 +77,7 @@ def test_rules_of_both(kind: KindSpec, spec: dict[str, Any], wrong: list[str]) -
             {"strategy": {"type": "Recreate", "rollingUpdate": {}}},
             ["spec.strategy.rollingUpdate"],
         ),
-        ({"strategy": {"type": "Sideways"}}, ["spec.strategy.type"]),
+        ({"strategy": {"type": "Sideways"}}, ["spec.strategy"]),
         ({"progressDeadlineSeconds": 5, "minReadySeconds": 5}, ["spec.progressDeadlineSeconds"]),
         ({"revisionHistoryLimit": -1}, ["spec.revisionHistoryLimit"]),
     ],
