@@ -9,6 +9,8 @@ _NO_ACCOUNTS = "a yard has one user, and pods have no access to its API"
 _CLIENTS_FAULT = "400 or 422 instead of 500, since it is the client's fault"
 
 UNSERVED: dict[str, str] = {
+    "autoscalers.scales_to_zero": "a yard measures its services; there are no External metrics",
+    "autoscalers.without_metrics": "a yard's services aren't scaled by the use of CPUs",
     "discovery.cron_jobs": "a yard runs pods, Jobs and Deployments",
     "discovery.runtime_classes": "the one class, gpuyard-process, isn't an object",
     "discovery.custom_resources": "a yard serves the kinds that the road to a GPU needs",

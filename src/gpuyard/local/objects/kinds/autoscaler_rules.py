@@ -56,12 +56,12 @@ def validate_autoscaler(autoscaler: Manifest, old: Manifest | None) -> list[Fiel
 def _validate_bounds(spec: Mapping[str, Any]) -> list[FieldError]:
     found = check_not_negative("spec", spec, "minReplicas")
     path, least, most = "spec.maxReplicas", spec.get("minReplicas"), spec.get("maxReplicas", 0)
-    if most == 0:
-        found.append(required(path, "must be set and greater than 0"))
-    elif most < 0:
-        found.append(invalid(path, most, "must be greater than or equal to 1"))
     if least is not None and most < least:
         found.append(invalid(path, most, "must be greater than or equal to `minReplicas`"))
+    if most == 0:
+        found.append(required(path))
+    elif most < 0:
+        found.append(invalid(path, most, "must be greater than or equal to 1"))
     return found
 
 
