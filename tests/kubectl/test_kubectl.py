@@ -444,6 +444,11 @@ def test_services(yard: Yard, namespace: str) -> None:
     create(yard, namespace, pod())
     exposed = yard.kubectl("-n", namespace, "expose", "pod", "trainer", "--port=80", "--target-port=8000")
     assert exposed == "service/trainer exposed\n"
+    yard.kubectl("-n", namespace, "create", "deployment", "web", "--image=i", "--replicas=0", "--port=8000")
+    yard.kubectl("-n", namespace, "expose", "deployment", "web")
+    found = orjson.loads(yard.kubectl("-n", namespace, "get", "svc", "web", "-o", "json"))["spec"]
+    assert (found["selector"], found["ports"][0]["targetPort"]) == ({"app": "web"}, 8000)
+    yard.kubectl("-n", namespace, "delete", "service,deployment", "web")
     yard.kubectl("-n", namespace, "create", "service", "clusterip", "names", "--clusterip=None")
     [head, headless, row] = rows(yard.kubectl("-n", namespace, "get", "svc", "-o", "wide"))
     assert head == ["NAME", "TYPE", "CLUSTER-IP", "EXTERNAL-IP", "PORT(S)", "AGE", "SELECTOR"]
