@@ -168,20 +168,16 @@ def _limit_text(spec: AutoscalerSpec, limited: Limited, wanted: int, replicas: i
     """What keeps it from what is wanted, in a few words."""
     if replicas == wanted:
         return ""
+    if replicas > wanted and limited.able[0] == "ScaleDownStabilized":
+        return f"more were wanted within the last {spec.down.window_s:.0f} s"
+    if replicas < wanted and limited.able[0] == "ScaleUpStabilized":
+        return f"fewer were wanted within the last {spec.up.window_s:.0f} s"
     match limited.scaling[0]:
         case "TooManyReplicas":
             return f"at most {spec.maximum} are allowed"
         case "TooFewReplicas":
             return f"at least {floor} are wanted"
-        case "ScaleUpLimit" | "ScaleDownLimit":
-            return "it changes no faster than its policies allow"
-    match limited.able[0]:
-        case "ScaleDownStabilized":
-            window_s = spec.down.window_s
-            return f"more were wanted within the last {window_s:.0f} s"
-        case "ScaleUpStabilized":
-            return f"fewer were wanted within the last {spec.up.window_s:.0f} s"
-    return ""
+    return "it changes no faster than its policies allow"
 
 
 def done(decision: ScalingDecision, spec: AutoscalerSpec, before: int, now_s: float) -> ScalingHistory:

@@ -75,6 +75,13 @@ def test_why_it_gets_fewer_than_it_wants() -> None:
     assert Service(SPEC, 1).look(100).reason.limit == "it changes no faster than its policies allow"
 
 
+def test_why_it_keeps_more_than_it_wants() -> None:
+    service = Service(SPEC, 6)
+    service.look(100)
+    kept = "wants 1: 4 in flight, target 4 each; 8 for now, since more were wanted within the last 300 s"
+    assert service.look(4).reason.sentence == kept
+
+
 def test_fewer_are_wanted_once_five_minutes_asked_for_fewer() -> None:
     service = Service(SPEC, 1)
     service.looks([12] * 3)

@@ -48,6 +48,8 @@ from gpuyard.kube.wellknown import METRIC_GPU_UTILIZATION
 _WORKERS = 4
 #: Kubernetes looks every 15 s, see docs/adr/0061.
 LOOK_S = 5.0
+#: An informer is behind the API for less.
+_LATE_S = 0.05
 #: How soon a request is seen that waits for a service without replicas.
 WAKE_S = 0.2
 
@@ -144,6 +146,8 @@ class AutoscalerController:
             return None
         target = self._target(autoscaler)
         if target is None:
+            if await self._is_on_its_way(autoscaler):
+                return _LATE_S
             await self._fail(autoscaler, ABLE, "FailedGetScale", self._no_target(autoscaler))
         elif rivals := self._rivals(key, target):
             await self._fail(autoscaler, ACTIVE, "AmbiguousSelector", rivals)
@@ -159,6 +163,18 @@ class AutoscalerController:
         key = ObjectKey(key_of(autoscaler).namespace, reference["name"])
         found = self._informers[resource].objects.get(key)
         return ScaleTarget(resource, found) if found is not None else None
+
+    async def _is_on_its_way(self, autoscaler: Manifest) -> bool:
+        """Whether its target is there, and only this side hasn't been shown it yet."""
+        reference = reference_of(autoscaler)
+        resource = SCALABLE.get((reference.get("apiVersion", ""), reference["kind"]))
+        if resource is None:
+            return False
+        try:
+            await self._api.get(resource, reference["name"], key_of(autoscaler).namespace)
+        except errors.NotFound:
+            return False
+        return True
 
     def _no_target(self, autoscaler: Manifest) -> str:
         reference = reference_of(autoscaler)

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping
+import asyncio
+from collections.abc import AsyncIterator, Collection, Mapping
 from typing import Any
 
 from gpuyard import errors
 from gpuyard.autoscaling.load import ServiceLoad
 from gpuyard.autoscaling.reason import ScalingReason
+from gpuyard.client.api import KubeApi, WatchEvent
+from gpuyard.client.informer import Informer
 from gpuyard.controllers.autoscaler.controller import AutoscalerController
 from gpuyard.kube.conditions import find_condition
 from gpuyard.kube.objects import AUTOSCALERS, DEPLOYMENTS, EVENTS, PODS, SERVICES
@@ -243,6 +246,36 @@ async def test_the_service_is_found_by_its_selector(yard: Yard, clock: Clock) ->
     await yard.api.create(AUTOSCALERS, an_autoscaler())
     async with yard.running(a_controller(yard, clock, loads)):
         await yard.until(lambda: replicas(yard) == 3)
+
+
+class Held:
+    """An API whose changes are shown when the test says so."""
+
+    def __init__(self, api: KubeApi) -> None:
+        self._api = api
+        self.shown = asyncio.Event()
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._api, name)
+
+    async def watch(self, *arguments: Any, **options: Any) -> AsyncIterator[WatchEvent]:
+        async for event in self._api.watch(*arguments, **options):
+            await self.shown.wait()
+            yield event
+
+
+async def test_a_target_that_is_not_shown_yet_is_not_missed(yard: Yard, clock: Clock) -> None:
+    loads = Loads()
+    loads.of["web"] = ServiceLoad(in_flight=8)
+    held: Any = Held(yard.api)
+    yard.informers[DEPLOYMENTS] = Informer(held, DEPLOYMENTS)
+    async with yard.running(a_controller(yard, clock, loads)):
+        await yard.informers[DEPLOYMENTS].synced()
+        await set_up(yard)
+        await yard.until(lambda: yard.informers[AUTOSCALERS].objects, "the autoscaler is shown")
+        held.shown.set()
+        await yard.until(lambda: replicas(yard) == 2)
+    assert all("FailedGetScale" not in event for event in events(yard))
 
 
 class Refusing:
