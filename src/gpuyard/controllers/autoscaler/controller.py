@@ -134,7 +134,7 @@ class AutoscalerController:
     async def _is_waited_for(self, key: ObjectKey) -> bool:
         autoscaler = self._autoscalers.objects.get(key)
         target = self._target(autoscaler) if autoscaler is not None else None
-        if autoscaler is None or target is None or target.replicas or not _slept(autoscaler):
+        if autoscaler is None or target is None or target.replicas or not _may_wake(autoscaler, target):
             return False
         service = target.service(self._informers[SERVICES].objects.values())
         load = await self._loads.service_load(key.namespace, service) if service else None
@@ -203,7 +203,7 @@ class AutoscalerController:
         spec, now_s = AutoscalerSpec.of(autoscaler), self._seconds()
         seen = self._seen.setdefault(uid_of(autoscaler), _AutoscalerMemory())
         measured = await self._measure(spec, target, seen, now_s)
-        decision = decide(spec, measured, seen.history, now_s, slept=_slept(autoscaler))
+        decision = decide(spec, measured, seen.history, now_s, slept=_may_wake(autoscaler, target))
         changes = decision.replicas != target.replicas
         said = [_GOT_SCALE, *decision.said]
         if changes:
@@ -288,8 +288,11 @@ def _rescaled(replicas: int) -> Said:
     return Said(ABLE, True, "SucceededRescale", message)
 
 
-def _slept(autoscaler: Manifest) -> bool:
-    """Whether its target may be woken: it has put it to sleep itself, or has never seen it awake."""
+def _may_wake(autoscaler: Manifest, target: ScaleTarget) -> bool:
+    """Whether its target may be woken: its user didn't stop it, and it has put it to sleep itself, or has
+    never seen it awake."""
+    if target.is_stopped:
+        return False
     if autoscaler["spec"].get("minReplicas", 1) != 0:
         return (find_condition(autoscaler, ASLEEP) or {}).get("status") == "True"
     return (find_condition(autoscaler, ASLEEP) or {}).get("status") != "False"

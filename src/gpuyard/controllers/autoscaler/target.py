@@ -6,8 +6,17 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from gpuyard.kube.objects import DEPLOYMENTS, REPLICA_SETS, Manifest, Resource, key_of, labels_of
+from gpuyard.kube.objects import (
+    DEPLOYMENTS,
+    REPLICA_SETS,
+    Manifest,
+    Resource,
+    annotations_of,
+    key_of,
+    labels_of,
+)
 from gpuyard.kube.selectors import Selector
+from gpuyard.kube.wellknown import ANNOTATION_STOPPED_AT
 
 #: By their version and kind.
 SCALABLE: Mapping[tuple[str, str], Resource] = {
@@ -26,6 +35,11 @@ class ScaleTarget:
     def replicas(self) -> int:
         """How many are asked for now."""
         return int(self.manifest["spec"].get("replicas", 1))
+
+    @property
+    def is_stopped(self) -> bool:
+        """Whether `gpuyard stop` took its replicas away, and nobody has brought any back."""
+        return not self.replicas and ANNOTATION_STOPPED_AT in annotations_of(self.manifest)
 
     def selects(self, pod: Manifest) -> bool:
         """Whether a pod is one of its."""

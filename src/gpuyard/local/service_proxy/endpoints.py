@@ -11,8 +11,6 @@ from typing import Any, NamedTuple
 
 from gpuyard.kube.objects import Manifest, uid_of
 
-#: Of an EndpointSlice: the Service that it belongs to.
-LABEL_SERVICE = "kubernetes.io/service-name"
 _HEADLESS = "None"
 _TCP = "TCP"
 

@@ -11,7 +11,8 @@ from gpuyard.client.api import KubeApi
 from gpuyard.client.events import EventRecorder
 from gpuyard.client.informer import Informer
 from gpuyard.kube.objects import ENDPOINT_SLICES, SERVICES, Manifest
-from gpuyard.local.service_proxy.endpoints import LABEL_SERVICE, Endpoints, ServicePort, ready_replicas
+from gpuyard.kube.wellknown import LABEL_SERVICE_NAME
+from gpuyard.local.service_proxy.endpoints import Endpoints, ServicePort, ready_replicas
 from gpuyard.local.service_proxy.figures import Figures
 from gpuyard.local.service_proxy.limits import ProxyLimits
 from gpuyard.local.service_proxy.metrics_page import metrics_text, serve_metrics
@@ -57,7 +58,7 @@ class ServiceProxy:
             api,
             ENDPOINT_SLICES,
             namespace=namespace,
-            label_selector=f"{LABEL_SERVICE}={name}",
+            label_selector=f"{LABEL_SERVICE_NAME}={name}",
             retry_max_s=_API_RETRY_MAX_S,
         )
         self._services.add_handler(lambda _old, _new: self._changed.set())

@@ -16,6 +16,7 @@ from gpuyard.kube.conditions import find_condition
 from gpuyard.kube.objects import AUTOSCALERS, DEPLOYMENTS, EVENTS, PODS, SERVICES
 from gpuyard.kube.wellknown import (
     ANNOTATION_SCALE_TO_ZERO,
+    ANNOTATION_STOPPED_AT,
     METRIC_GPU_UTILIZATION,
     METRIC_IN_FLIGHT,
 )
@@ -198,6 +199,20 @@ async def test_what_its_owner_has_stopped_stays_so(yard: Yard, clock: Clock) -> 
         await yard.until(lambda: condition(yard, "ScalingActive") == ("False", "ScalingDisabled"))
         await looked(yard, loads)
         assert replicas(yard) == 0
+
+
+async def test_what_its_user_stopped_while_it_slept_sleeps_on(yard: Yard, clock: Clock) -> None:
+    loads = Loads()
+    loads.of["web"] = ServiceLoad(in_flight=1, held=1)
+    await set_up(yard, replicas=0, minReplicas=0)
+    stop = {"metadata": {"annotations": {ANNOTATION_STOPPED_AT: "2026-01-31T12:00:00Z"}}}
+    await yard.api.patch(DEPLOYMENTS, "web", stop, "default")
+    async with yard.running(a_controller(yard, clock, loads)):
+        await looked(yard, loads)
+        assert replicas(yard) == 0
+        stop["metadata"]["annotations"][ANNOTATION_STOPPED_AT] = None  # type: ignore[assignment]
+        await yard.api.patch(DEPLOYMENTS, "web", stop, "default")
+        await yard.until(lambda: replicas(yard) == 1)
 
 
 async def test_by_what_its_gpus_do(yard: Yard, clock: Clock) -> None:

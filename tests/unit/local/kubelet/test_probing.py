@@ -92,6 +92,15 @@ async def test_ports_of_two_pods_with_the_same_port_differ(host: Host, folder: P
         assert all(json.loads(annotations_of(pod)[ANNOTATION_PORTS]).keys() == {"8000"} for pod in pods)
 
 
+async def test_ports_that_a_template_claims_are_no_pod_s(host: Host) -> None:
+    async with host.running():
+        claimed = {ANNOTATION_PORTS: '{"8000": 22}', "a": "b"}
+        await host.create("a", "sleep", "60", metadata={"annotations": claimed})
+        pod = await host.until("a", lambda pod: "running" in (_main(pod).get("state") or {}))
+        assert ANNOTATION_PORTS not in annotations_of(pod)
+        assert annotations_of(pod)["a"] == "b"
+
+
 async def test_a_failed_liveness_probe_starts_the_container_again(host: Host, folder: Path) -> None:
     async with host.running():
         await _serve(

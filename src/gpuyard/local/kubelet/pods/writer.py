@@ -97,9 +97,11 @@ class PodWriter:
             ANNOTATION_PORTS: json.dumps(ports) if ports else "",
             LABEL_SIMULATED: "true" if simulated else "",
         }
-        wanted = {name: text for name, text in texts.items() if text}
-        if not wanted.items() <= self._annotations.items():
-            await self.patch_annotations(wanted)
+        # What its template says of them in a kubelet's place isn't so.
+        said = self._annotations
+        wrong = {name: text or None for name, text in texts.items() if said.get(name, "") != text}
+        if wrong:
+            await self.patch_annotations(wrong)
 
     async def patch_annotations(self, annotations: Mapping[str, str | None]) -> None:
         """Sets these; None removes one.
