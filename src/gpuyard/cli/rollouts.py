@@ -24,9 +24,20 @@ async def follow_to_ready(target: Target, name: str) -> int:
         line.clear()
     if rollout.is_done:
         click.echo(f"{name}: {rollout.text}.", err=True)
+        if deaf := await _why_deaf(target, name):
+            print_wrapped(f"But nobody listens at its address: {deaf}", err=True)
+            return 1
         return 0
     print_wrapped("\n".join(await _failure(target, rollout)), err=True)
     return 1
+
+
+async def _why_deaf(target: Target, name: str) -> str:
+    from gpuyard.runs.services.explaining import why_deaf
+    from gpuyard.runs.services.service import find_service
+
+    service = await find_service(target, name) if target.is_yard else None
+    return await why_deaf(target, service) if service else ""
 
 
 async def _failure(target: Target, rollout: ServiceRollout) -> list[str]:
@@ -43,9 +54,11 @@ async def _failure(target: Target, rollout: ServiceRollout) -> list[str]:
             lines += [f"  {line}" for line in answer.unready.lines()]
             if (last := answer.unready.last_line) and not any(last in line for line in lines):
                 lines.append(f"  its last line: {last}")
-    if rollout.old:
-        lines += [
-            f"The update has stopped, and the earlier replicas go on serving ({rollout.old_ready} ready).",
-            f"Go back: {target.command('rollback', rollout.name)}",
-        ]
+    if rollout.old_ready:
+        ready = f"({rollout.old_ready} ready)"
+        lines.append(f"The update makes no progress, and the earlier replicas go on serving {ready}.")
+    elif rollout.has_earlier:
+        lines.append("None of the earlier replicas is left: nobody serves now.")
+    if rollout.has_earlier:
+        lines.append(f"Go back: {target.command('rollback', rollout.name)}")
     return [*lines, f"More: {target.command('explain', rollout.name)}"]

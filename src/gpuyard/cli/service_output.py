@@ -100,7 +100,10 @@ def print_service(description: ServiceDescription) -> None:
             ("Name", state.name),
             ("State", str(state.phase)),
             ("Message", state.message),
-            ("Address", state.address),
+            (
+                "Address",
+                state.address + (f"\nnobody listens there: {description.deaf}" if description.deaf else ""),
+            ),
             ("Replicas", f"{state.replicas_text} ready, {state.updated} up to date"),
             ("Scaling", "\n".join(description.scaling)),
             ("Traffic", _traffic_text(traffic) if traffic else ""),

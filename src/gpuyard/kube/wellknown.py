@@ -193,6 +193,8 @@ ANNOTATION_DELETION_COST = "controller.kubernetes.io/pod-deletion-cost"
 LABEL_TEMPLATE_HASH = "pod-template-hash"
 #: On a Deployment and its ReplicaSets: the number of the change; on a ReplicaSet also those it had before.
 ANNOTATION_REVISION = "deployment.kubernetes.io/revision"
+#: On a pod template: when its pods were last to be replaced without any other change. Of kubectl.
+ANNOTATION_RESTARTED_AT = "kubectl.kubernetes.io/restartedAt"
 ANNOTATION_REVISION_HISTORY = "deployment.kubernetes.io/revision-history"
 #: On such ReplicaSets: how many pods the Deployment wanted when it last scaled, and how many it allowed.
 ANNOTATION_DESIRED_REPLICAS = "deployment.kubernetes.io/desired-replicas"

@@ -1,4 +1,4 @@
-"""Names of runs: what they may be, and the one a run gets from its script."""
+"""Names of runs and services: what they may be, and the one that each gets from its script."""
 
 from __future__ import annotations
 
@@ -29,9 +29,17 @@ def name_problem(name: str) -> str | None:
 
 def generate_name(subject: str, rng: random.Random) -> str:
     """`train.py` → `train-x7k2q`; anything without a usable letter → `run-x7k2q`."""
-    stem = PurePosixPath(subject).name.removesuffix(".py").removesuffix(".sh")
-    base = _as_label(stem, MAX_LENGTH - _SUFFIX_LENGTH - 1) or "run"
+    base = _as_label(_stem(subject), MAX_LENGTH - _SUFFIX_LENGTH - 1) or "run"
     return f"{base}-{random_suffix(rng, _SUFFIX_LENGTH)}"
+
+
+def service_name(subject: str) -> str:
+    """`serve.py` → `serve`: a service's name is in its address, and the next one of it is an update."""
+    return _as_label(_stem(subject), MAX_LENGTH) or "service"
+
+
+def _stem(subject: str) -> str:
+    return PurePosixPath(subject).name.removesuffix(".py").removesuffix(".sh")
 
 
 def _as_label(text: str, length: int) -> str:

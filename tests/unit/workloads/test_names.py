@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from gpuyard.kube.names import is_label
-from gpuyard.workloads.names import MAX_LENGTH, generate_name, name_problem
+from gpuyard.workloads.names import MAX_LENGTH, generate_name, name_problem, service_name
 
 
 @pytest.mark.parametrize(
@@ -55,3 +55,16 @@ def test_generated_names_are_valid_and_fit_a_pod(subject: str, seed: int) -> Non
     name = generate_name(subject, random.Random(seed))
     assert name_problem(name) is None
     assert is_label(f"{name}-123-abcde")
+
+
+@pytest.mark.parametrize(
+    ("subject", "name"),
+    [
+        ("serve.py", "serve"),
+        ("/srv/My Model.sh", "my-model"),
+        ("...", "service"),
+        ("x" * 80 + ".py", "x" * 52),
+    ],
+)
+def test_a_service_is_called_as_its_script(subject: str, name: str) -> None:
+    assert service_name(subject) == name

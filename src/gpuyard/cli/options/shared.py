@@ -177,7 +177,7 @@ def rank_option(function: Function) -> Function:
         "--rank",
         type=click.IntRange(min=0),
         metavar="K",
-        help="Of several pods, or replicas, this one's, from 0 (default: the first).",
+        help="Of several pods, this one's, from 0 (default: 0).",
     )(function)
 
 

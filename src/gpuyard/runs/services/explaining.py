@@ -6,6 +6,7 @@ import asyncio
 import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
 from gpuyard import errors
@@ -13,8 +14,9 @@ from gpuyard.autoscaling.reason import ScalingReason
 from gpuyard.kube.conditions import find_condition
 from gpuyard.kube.objects import EVENTS, Manifest, key_of, uid_of
 from gpuyard.kube.pods import container_statuses
+from gpuyard.kube.timestamps import parse_time
 from gpuyard.runs.explaining.explanation import Answer, explain_with_output
-from gpuyard.runs.object_events import in_order
+from gpuyard.runs.object_events import in_order, last_seen
 from gpuyard.runs.run import run_of_pod, simulated_nodes
 from gpuyard.runs.services.service import Service
 from gpuyard.runs.services.traffic import Traffic, read_traffic
@@ -25,6 +27,8 @@ from gpuyard.workloads.serving.service_state import replica_text, unready_pods
 _UNHEALTHY = "Unhealthy"
 _MAX_LINE_LENGTH = 200
 _MAX_OTHERS = 5
+#: Longer than a proxy pauses between two tries to listen.
+_SAID_AGAIN_WITHIN = timedelta(seconds=40)
 
 
 @dataclass(frozen=True)
@@ -79,6 +83,7 @@ class ServiceAnswer:
         unready: the first that isn't ready; None where all are.
         others: what keeps the rest that aren't, one sentence each.
         refused: why the API takes no pod of it; empty where it does.
+        deaf: why nobody listens at its address; empty where somebody does, as far as is known.
     """
 
     service: Service
@@ -87,6 +92,7 @@ class ServiceAnswer:
     unready: UnreadyReplica | None
     others: Sequence[str]
     refused: str
+    deaf: str = ""
 
     def lines(self) -> list[str]:
         """For people: its state, what scales it, and the replica to look at."""
@@ -94,6 +100,8 @@ class ServiceAnswer:
         said = [f"{state.name}: {state.phase}: {state.replicas_text} replicas ready"]
         if self.refused:
             said.append(f"no replica can be made: {self.refused}")
+        if self.deaf:
+            said.append(f"nobody listens at {state.address}: {self.deaf}")
         said += self.scaling
         if self.unready:
             said += self.unready.lines()
@@ -113,6 +121,7 @@ class ServiceAnswer:
             "unready": self.unready.to_json() if self.unready else None,
             "unready_others": list(self.others),
             "refused": self.refused or None,
+            "deaf": self.deaf or None,
         }
 
 
@@ -125,8 +134,10 @@ async def explain_service(
         ConnectionFailed, ApiError: the API doesn't answer.
     """
     waiting = unready_pods(service.pods)
-    traffic, unready = await asyncio.gather(
-        read_traffic(target), _look_at(target, waiting[0], environ) if waiting else _nothing()
+    traffic, unready, deaf = await asyncio.gather(
+        read_traffic(target),
+        _look_at(target, waiting[0], environ) if waiting else _nothing(),
+        why_deaf(target, service),
     )
     failure = find_condition(service.deployment, "ReplicaFailure") or {}
     return ServiceAnswer(
@@ -136,7 +147,20 @@ async def explain_service(
         unready,
         list(map(replica_text, waiting[1:])),
         str(failure.get("message", "")) if failure.get("status") == "True" else "",
+        deaf,
     )
+
+
+async def why_deaf(target: Target, service: Service) -> str:
+    """Why a yard's proxy can't listen at the service's address: it says so again and again, as long as that
+    lasts."""
+    if service.front is None:
+        return ""
+    problems = [event for event in await _events_of(target, service.front) if event.get("type") == "Warning"]
+    if not problems or not (seen := last_seen(problems[-1])):
+        return ""
+    is_new = datetime.now(UTC) - parse_time(seen) < _SAID_AGAIN_WITHIN
+    return str(problems[-1].get("message", "")) if is_new else ""
 
 
 def scaling_lines(service: Service) -> list[str]:
@@ -172,14 +196,17 @@ async def _nothing() -> None:
 
 async def _last_probe(target: Target, pod: Manifest) -> str:
     """Of its newest failed probe."""
-    try:
-        found = await target.api.list(
-            EVENTS, target.namespace, field_selector=f"involvedObject.uid={uid_of(pod)}"
-        )
-    except errors.Forbidden:
-        return ""
-    failed = [event for event in in_order(found.items) if event.get("reason") == _UNHEALTHY]
+    failed = [event for event in await _events_of(target, pod) if event.get("reason") == _UNHEALTHY]
     return str(failed[-1].get("message", "")).strip() if failed else ""
+
+
+async def _events_of(target: Target, about: Manifest) -> list[Manifest]:
+    """The last one last; none where the user may not see them."""
+    selector = f"involvedObject.uid={uid_of(about)}"
+    try:
+        return in_order((await target.api.list(EVENTS, target.namespace, field_selector=selector)).items)
+    except errors.Forbidden:
+        return []
 
 
 async def _last_line(target: Target, pod: Manifest) -> str:

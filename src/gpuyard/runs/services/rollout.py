@@ -39,6 +39,7 @@ class ServiceRollout:
         is_seen: whether its controller has seen the newest template; else all this is of the one before.
         is_done: whether all are of the newest template, and ready.
         has_stalled: whether none has become ready for as long as an update may take.
+        has_earlier: whether there is an earlier template to go back to.
         is_hopeless: whether a replica of the newest template starts and ends again and again.
     """
 
@@ -51,6 +52,7 @@ class ServiceRollout:
     is_done: bool
     has_stalled: bool = False
     is_hopeless: bool = False
+    has_earlier: bool = False
 
     @classmethod
     def of(
@@ -78,6 +80,7 @@ class ServiceRollout:
             is_done=is_seen and all(status.get(name, 0) == wanted for name in counts),
             has_stalled=is_seen and progress.get("reason") == _STALLED,
             is_hopeless=any(map(is_crashing, mine)),
+            has_earlier=any(0 < revision_of(rs) < revision_of(deployment) for rs in own),
         )
 
     @property

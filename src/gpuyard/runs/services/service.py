@@ -35,6 +35,7 @@ class Service:
     Attributes:
         autoscaler: the HorizontalPodAutoscaler, KEDA's own too; None where the number is fixed, or where the
             user may not see it.
+        front: the Service, which has its address; None where it isn't there.
     """
 
     name: str
@@ -42,6 +43,7 @@ class Service:
     pods: Sequence[Manifest]
     state: ServiceState
     autoscaler: Manifest | None = None
+    front: Manifest | None = None
 
     @property
     def namespace(self) -> str:
@@ -122,7 +124,7 @@ def make_service(
         is_yard=target.is_yard,
     )
     autoscaler = next((one for one in own_scalers if "maxReplicas" in one["spec"]), None)
-    return Service(name, deployment, own, state, autoscaler)
+    return Service(name, deployment, own, state, autoscaler, service)
 
 
 def _is_replica(pod: Manifest, name: str, namespace: str) -> bool:

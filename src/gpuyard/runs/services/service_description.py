@@ -12,7 +12,7 @@ from gpuyard.kube.objects import EVENTS, Manifest, annotations_of, uid_of
 from gpuyard.kube.pods import container_statuses, listening_port
 from gpuyard.kube.wellknown import ANNOTATION_COMMAND, ANNOTATION_REVISION, IMAGE_PROCESS
 from gpuyard.runs.object_events import event_json, in_order
-from gpuyard.runs.services.explaining import scaling_lines
+from gpuyard.runs.services.explaining import scaling_lines, why_deaf
 from gpuyard.runs.services.service import Service
 from gpuyard.runs.services.traffic import Traffic, read_traffic
 from gpuyard.runs.target import Target
@@ -73,12 +73,14 @@ class ServiceDescription:
         traffic: None where nobody measures it.
         scaling: what its autoscaler says, one sentence each.
         events: of its Deployment and pods, oldest first.
+        deaf: why nobody listens at its address; empty where somebody does, as far as is known.
     """
 
     service: Service
     traffic: Traffic | None
     scaling: Sequence[str]
     events: Sequence[Manifest]
+    deaf: str = ""
 
     @property
     def replicas(self) -> list[Replica]:
@@ -104,6 +106,7 @@ class ServiceDescription:
             "image": self.image,
             "revision": self.revision or None,
             "scaling": list(self.scaling),
+            "deaf": self.deaf or None,
             "traffic": self.traffic.to_json() if self.traffic else None,
             "pods": [one.to_json() for one in self.replicas],
             "events": [event_json(event) for event in self.events],
@@ -112,15 +115,16 @@ class ServiceDescription:
 
 async def describe_service(target: Target, service: Service) -> ServiceDescription:
     """Reads all of it."""
-    traffic, events = await asyncio.gather(read_traffic(target), _events(target, service))
+    traffic, events, deaf = await asyncio.gather(
+        read_traffic(target), _events(target, service), why_deaf(target, service)
+    )
     own = traffic.get((service.namespace, service.name))
-    return ServiceDescription(service, own, scaling_lines(service), events)
+    return ServiceDescription(service, own, scaling_lines(service), events, deaf)
 
 
 async def _events(target: Target, service: Service) -> list[Manifest]:
-    uids = {uid_of(one) for one in (service.deployment, *service.pods)}
-    if service.autoscaler is not None:
-        uids.add(uid_of(service.autoscaler))
+    objects = (service.deployment, service.autoscaler, service.front, *service.pods)
+    uids = {uid_of(one) for one in objects if one is not None}
     try:
         found = (await target.api.list(EVENTS, service.namespace)).items
     except errors.Forbidden:

@@ -37,11 +37,20 @@ async def stop_service(target: Target, service: Service) -> bool:
     name, namespace = key_of(service.deployment).name, service.namespace
     if not target.is_yard:
         # Before, or it would take the stop for a change of the load.
-        with contextlib.suppress(errors.NotFound, errors.Forbidden):
-            pause = {"metadata": {"annotations": {KEDA_PAUSED: "0"}}}
-            await target.api.patch(SCALED_OBJECTS, name, pause, namespace)
+        await _pause_scaling(target, name, "0")
     await target.api.patch(DEPLOYMENTS, name, dict(patch), namespace)
     return True
+
+
+async def resume_scaling(target: Target, name: str) -> None:
+    """Has KEDA scale a service again that was stopped."""
+    await _pause_scaling(target, name, None)
+
+
+async def _pause_scaling(target: Target, name: str, replicas: str | None) -> None:
+    with contextlib.suppress(errors.NotFound, errors.Forbidden):
+        pause = {"metadata": {"annotations": {KEDA_PAUSED: replicas}}}
+        await target.api.patch(SCALED_OBJECTS, name, pause, target.namespace)
 
 
 async def wait_until_stopped(target: Target, service: Service, notify: Notify = ignore) -> None:

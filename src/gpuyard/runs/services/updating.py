@@ -21,7 +21,8 @@ from gpuyard.kube.objects import (
     annotations_of,
     labels_of,
 )
-from gpuyard.kube.wellknown import ANNOTATION_STOPPED_AT, LABEL_RUN
+from gpuyard.kube.timestamps import format_time
+from gpuyard.kube.wellknown import ANNOTATION_RESTARTED_AT, ANNOTATION_STOPPED_AT, LABEL_RUN
 from gpuyard.runs.notices import Notify
 from gpuyard.runs.services.rollout_watch import find_deployment
 from gpuyard.runs.services.stopping import KEDA_PAUSED
@@ -87,9 +88,9 @@ async def update_service(
         for manifest in others:
             await _bring(target, manifest, owner)
         await _drop_other_scalers(target, run.name, {manifest["kind"] for manifest in others})
-        service = decided.spec.service
+        service, now = decided.spec.service, format_time(datetime.now(UTC))
         assert service is not None
-        await change_deployment(target, run.name, lambda live: renewed(live, deployment, service))
+        await change_deployment(target, run.name, lambda live: renewed(live, deployment, service, now))
 
 
 async def change_deployment(target: Target, name: str, change: Callable[[Manifest], Manifest]) -> Manifest:
@@ -105,15 +106,28 @@ async def change_deployment(target: Target, name: str, change: Callable[[Manifes
     raise errors.Conflict(f"somebody else changes service {name!r} all the time; try again")
 
 
-def renewed(live: Manifest, wanted: Manifest, service: ServiceSpec) -> Manifest:
+def renewed(live: Manifest, wanted: Manifest, service: ServiceSpec, now: str) -> Manifest:
     """The Deployment as it is to be: what others wrote on it stays, and so does a number of replicas that its
-    load decided."""
+    load decided.
+
+    Who asks for an update without any change means what its spec doesn't show: files that its program reads
+    when it starts, or another image under the same tag. So its replicas are replaced, as by `kubectl rollout
+    restart`.
+    """
     others = {key: text for key, text in annotations_of(live).items() if not key.startswith(_OURS)}
     metadata = live["metadata"] | {
         "labels": {**labels_of(live), **labels_of(wanted)},
         "annotations": {**others, **annotations_of(wanted)},
     }
     spec = dict(wanted["spec"])
+    template = dict(spec["template"])
+    began = annotations_of(live["spec"]["template"]).get(ANNOTATION_RESTARTED_AT)
+    before, after = StoredSpec.of(live), StoredSpec.of(wanted)
+    if before and after and before.is_like(after):
+        began = now
+    if began:
+        marked = {**annotations_of(template), ANNOTATION_RESTARTED_AT: began}
+        spec["template"] = {**template, "metadata": {**template.get("metadata", {}), "annotations": marked}}
     # One that was stopped begins anew.
     if service.is_scaled and ANNOTATION_STOPPED_AT not in annotations_of(live):
         least = 0 if service.scale_to_zero is not None else service.least

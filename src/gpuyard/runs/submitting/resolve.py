@@ -12,7 +12,7 @@ from gpuyard.advice import advice
 from gpuyard.runs.submitting.host import host_context
 from gpuyard.runs.submitting.script import launcher_files, take_script
 from gpuyard.workloads.command import split_run, subject
-from gpuyard.workloads.names import generate_name
+from gpuyard.workloads.names import generate_name, service_name
 from gpuyard.workloads.resolved_run import ResolvedRun
 from gpuyard.workloads.spec.run_spec import ImageBuild, RunSpec
 
@@ -39,7 +39,7 @@ def resolve(spec: RunSpec, base: Path, environ: Mapping[str, str], *, namespace:
         from gpuyard.runs.submitting.sweep import with_whole_sweep  # Few runs have one.
 
         spec = with_whole_sweep(spec, base)
-    name = spec.name or generate_name(subject(split_run(spec.run, spec.shell)), random.SystemRandom())
+    name = spec.name or _name(spec)
     image = _image_name(spec)
     folder = str(base.absolute()) if spec.service is not None else ""
     if spec.service is not None and not name[0].isalpha():
@@ -73,6 +73,11 @@ def resolve(spec: RunSpec, base: Path, environ: Mapping[str, str], *, namespace:
         launcher=launcher_files(),
         spec_folder=folder,
     )
+
+
+def _name(spec: RunSpec) -> str:
+    said = subject(split_run(spec.run, spec.shell))
+    return generate_name(said, random.SystemRandom()) if spec.service is None else service_name(said)
 
 
 def check_ends(spec: RunSpec) -> None:

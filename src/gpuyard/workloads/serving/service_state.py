@@ -127,7 +127,7 @@ def service_state(
     template = deployment["spec"]["template"]["spec"]
     resources = {name: count * wanted for name, count in pod_gpu_resources(template).items()}
     status = deployment.get("status") or {}
-    phase, message = _phase(deployment, pods, bounds)
+    phase, message = _phase(deployment, pods, bounds, is_yard)
     created = deployment["metadata"].get("creationTimestamp")
     here = {pod["spec"]["nodeName"] for pod in pods if pod["spec"].get("nodeName")}
     return ServiceState(
@@ -191,13 +191,13 @@ def unready_pods(pods: Iterable[Manifest]) -> list[Manifest]:
 
 
 def _phase(
-    deployment: Mapping[str, Any], pods: Collection[Manifest], bounds: tuple[int, int] | None
+    deployment: Mapping[str, Any], pods: Collection[Manifest], bounds: tuple[int, int] | None, is_yard: bool
 ) -> tuple[Phase, str]:
     status, wanted = deployment.get("status") or {}, _wanted(deployment)
     ready, total = int(status.get("readyReplicas") or 0), int(status.get("replicas") or 0)
     old = total - int(status.get("updatedReplicas") or 0)
     if not wanted:
-        return _without_replicas(deployment, pods, bounds)
+        return _without_replicas(deployment, pods, bounds, is_yard)
     unready = unready_pods(pods)
     why = replica_text(unready[0]) if unready else _refused(deployment)
     progressing = find_condition(deployment, "Progressing") or {}
@@ -213,12 +213,16 @@ def _phase(
 
 
 def _without_replicas(
-    deployment: Mapping[str, Any], pods: Collection[Manifest], bounds: tuple[int, int] | None
+    deployment: Mapping[str, Any], pods: Collection[Manifest], bounds: tuple[int, int] | None, is_yard: bool
 ) -> tuple[Phase, str]:
     leaving = sum(not is_terminal(pod) for pod in pods)
     still = f"{leaving} replica{'s finish' if leaving > 1 else ' finishes'} what they have" if leaving else ""
     if bounds and bounds[0] == 0 and not is_stopped(deployment):
-        return Phase.IDLE, still or "the next request starts a replica"
+        # A cluster has nobody who would hold a request.
+        wakes = (
+            "the next request starts a replica" if is_yard else "what its target measures starts a replica"
+        )
+        return Phase.IDLE, still or wakes
     return Phase.STOPPED, still
 
 

@@ -2,20 +2,24 @@
 
 from __future__ import annotations
 
+from datetime import UTC, datetime, timedelta
+
 import pytest
 
 from gpuyard import errors
 from gpuyard.autoscaling.reason import ScalingReason
-from gpuyard.kube.objects import DEPLOYMENTS, JOBS, PODS, Manifest, uid_of
-from gpuyard.kube.wellknown import ANNOTATION_SCALING
+from gpuyard.client.events import EventRecorder
+from gpuyard.kube.objects import AUTOSCALERS, DEPLOYMENTS, JOBS, PODS, SERVICES, Manifest, uid_of
+from gpuyard.kube.wellknown import ANNOTATION_SCALING, METRIC_IN_FLIGHT
 from gpuyard.runs.meant import find_all_meant, find_meant, find_meant_pod
 from gpuyard.runs.run import find_meant_run
-from gpuyard.runs.services.explaining import explain_service, scaling_lines
+from gpuyard.runs.services.explaining import explain_service, scaling_lines, why_deaf
+from gpuyard.runs.services.replicas import scale_service
 from gpuyard.runs.services.service import Service, find_service, list_services, make_service
 from gpuyard.runs.services.service_description import describe_service
 from gpuyard.runs.services.stopping import remove_service, stop_service, wait_until_stopped
 from gpuyard.runs.target import Target
-from gpuyard.workloads.serving.service_state import Phase
+from gpuyard.workloads.serving.service_state import Phase, is_stopped
 
 CONTAINER = {
     "name": "main",
@@ -172,3 +176,47 @@ def test_what_scales_a_service_says_why_and_how_many_fit(target: Target) -> None
     state = make_service(target, deployment, []).state
     service = Service("serve", deployment, pods, state, autoscaler)
     assert scaling_lines(service) == ["wants 5: 19 in flight, target 4 each; 3 fit, 2 wait for a place"]
+
+
+async def front_made(target: Target, name: str) -> Manifest:
+    spec = {"selector": {"gpuyard.io/run": name}, "ports": [{"port": 8000}]}
+    metadata = {"name": name, "labels": {"gpuyard.io/run": name}}
+    raw = {"apiVersion": "v1", "kind": "Service", "metadata": metadata, "spec": spec}
+    return await target.api.create(SERVICES, raw, "default")
+
+
+@pytest.mark.parametrize(("age_s", "is_told"), [(0, True), (600, False)])
+async def test_why_nobody_listens_is_told_as_long_as_its_proxy_says_so(
+    target: Target, age_s: int, is_told: bool
+) -> None:
+    await deployed(target, "serve")
+    front = await front_made(target, "serve")
+    now = datetime.now(UTC) - timedelta(seconds=age_s)
+    await EventRecorder(target.api, "service-proxy", lambda: now).record(
+        {**front, "apiVersion": "v1", "kind": "Service"}, "Warning", "PortTaken", "another program listens"
+    )
+    service = await the_service(target, "serve")
+    assert service.state.address == f"http://{front['spec']['clusterIP']}:8000"
+    assert await why_deaf(target, service) == ("another program listens" if is_told else "")
+    lines = (await explain_service(target, service)).lines()
+    assert any("nobody listens at http://127." in line for line in lines) == is_told
+
+
+async def test_a_stopped_one_that_its_load_scales_is_brought_back(target: Target) -> None:
+    await deployed(target, "serve")
+    scaled = {"apiVersion": "apps/v1", "kind": "Deployment", "name": "serve"}
+    metric = {"metric": {"name": METRIC_IN_FLIGHT}, "target": {"type": "AverageValue", "averageValue": "4"}}
+    metadata = {"name": "serve", "labels": {"gpuyard.io/run": "serve"}}
+    spec = {"scaleTargetRef": scaled, "maxReplicas": 8, "metrics": [{"type": "Pods", "pods": metric}]}
+    await target.api.create(AUTOSCALERS, {"metadata": metadata, "spec": spec}, "default")
+    with pytest.raises(errors.UsageError, match="the load of service 'serve' decides") as raised:
+        await scale_service(target, "serve", 5)
+    assert "update serve --replicas 5" in raised.value.remedy
+    await stop_service(target, await the_service(target, "serve"))
+    with pytest.raises(errors.UsageError, match="the load") as raised:
+        await scale_service(target, "serve", 0)
+    assert "gpuyard stop serve" in raised.value.remedy
+    assert await scale_service(target, "serve", 3) == 0
+    back = await the_service(target, "serve")
+    assert (back.state.wanted, back.state.phase) == (3, Phase.STARTING)
+    assert not is_stopped(back.deployment)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from datetime import timedelta
 from decimal import Decimal
 from typing import Any
@@ -9,11 +10,22 @@ from typing import Any
 import pytest
 
 from gpuyard.kube.objects import Manifest
-from gpuyard.kube.wellknown import ANNOTATION_COMMAND, ANNOTATION_SNAPSHOT, ANNOTATION_STOPPED_AT, LABEL_RUN
+from gpuyard.kube.wellknown import (
+    ANNOTATION_COMMAND,
+    ANNOTATION_RESTARTED_AT,
+    ANNOTATION_SNAPSHOT,
+    ANNOTATION_SPEC,
+    ANNOTATION_STOPPED_AT,
+    LABEL_RUN,
+)
 from gpuyard.runs.services.updating import renewed
+from gpuyard.workloads.spec.service.stored import StoredSpec
 from gpuyard.workloads.spec.service.values import LoadTarget, Measure, ServiceSpec
 
 TARGET = LoadTarget(Measure.INFLIGHT, Decimal(4))
+NOW = "2026-01-31T12:00:00Z"
+OLD: dict[str, Any] = {"metadata": {"labels": {LABEL_RUN: "digits"}}, "spec": {"containers": ["old"]}}
+NEW: dict[str, Any] = {"metadata": {"labels": {LABEL_RUN: "digits"}}, "spec": {"containers": ["new"]}}
 
 
 def live(replicas: int, annotations: dict[str, str]) -> Manifest:
@@ -25,7 +37,7 @@ def live(replicas: int, annotations: dict[str, str]) -> Manifest:
             "labels": {LABEL_RUN: "digits", "team": "a"},
             "annotations": annotations,
         },
-        "spec": {"replicas": replicas, "template": "old", "paused": True},
+        "spec": {"replicas": replicas, "template": OLD, "paused": True},
         "status": {"replicas": replicas},
     }
 
@@ -33,13 +45,13 @@ def live(replicas: int, annotations: dict[str, str]) -> Manifest:
 def wanted(replicas: int = 1) -> Manifest:
     return {
         "metadata": {"labels": {LABEL_RUN: "digits"}, "annotations": {ANNOTATION_COMMAND: "new.py"}},
-        "spec": {"replicas": replicas, "template": "new"},
+        "spec": {"replicas": replicas, "template": NEW},
     }
 
 
 def test_others_labels_and_annotations_stay_and_ours_are_new() -> None:
     before = live(3, {"deployment.kubernetes.io/revision": "4", ANNOTATION_SNAPSHOT: "x", "note": "n"})
-    after = renewed(before, wanted(2), ServiceSpec(80, 2, 2))
+    after = renewed(before, wanted(2), ServiceSpec(80, 2, 2), NOW)
     assert after["metadata"]["annotations"] == {
         "deployment.kubernetes.io/revision": "4",
         "note": "n",
@@ -48,7 +60,7 @@ def test_others_labels_and_annotations_stay_and_ours_are_new() -> None:
     assert after["metadata"]["labels"] == {LABEL_RUN: "digits", "team": "a"}
     assert (after["metadata"]["uid"], after["metadata"]["resourceVersion"]) == ("u", "7")
     # Somebody's pause would hold the update up for ever.
-    assert after["spec"] == {"replicas": 2, "template": "new"}
+    assert after["spec"] == {"replicas": 2, "template": NEW}
 
 
 @pytest.mark.parametrize(
@@ -66,6 +78,28 @@ def test_what_the_load_decided_stays_within_the_range(
 ) -> None:
     to_zero: Any = timedelta(minutes=5) if zero else None
     service = ServiceSpec(80, 2, 8, target=TARGET, scale_to_zero=to_zero)
-    after = renewed(live(had, marks), wanted(2), service)
+    after = renewed(live(had, marks), wanted(2), service, NOW)
     assert after["spec"]["replicas"] == expected
     assert ANNOTATION_STOPPED_AT not in after["metadata"]["annotations"]
+
+
+def made_of(run: str, **more: str) -> dict[str, str]:
+    spec = {**more, "run": run, "service": {"port": "80"}}
+    return {ANNOTATION_SPEC: StoredSpec(json.dumps(spec), "/work").annotation}
+
+
+def restarted(deployment: Manifest) -> str | None:
+    found: dict[str, str] = deployment["spec"]["template"]["metadata"].get("annotations") or {}
+    return found.get(ANNOTATION_RESTARTED_AT)
+
+
+def test_an_update_without_a_change_replaces_the_replicas() -> None:
+    """Their files, or the image behind a tag, may be others by now."""
+    same = wanted() | {"metadata": wanted()["metadata"] | {"annotations": made_of("a.py", name="digits")}}
+    service = ServiceSpec(80, 1, 1)
+    again = renewed(live(1, made_of("a.py")), same, service, NOW)
+    assert restarted(again) == NOW
+    # The next change keeps the mark: without it the template would be another one for nothing.
+    other = renewed(live(1, made_of("b.py")) | {"spec": again["spec"]}, same, service, "later")
+    assert restarted(other) == NOW
+    assert restarted(renewed(live(1, made_of("b.py")), same, service, NOW)) is None

@@ -46,6 +46,11 @@ class StoredSpec:
         service = raw["spec"].get("service") if isinstance(raw["spec"], dict) else None
         return found if isinstance(service, dict) and isinstance(found.folder, str) else None
 
+    def is_like(self, other: StoredSpec) -> bool:
+        """Whether both ask for the same; an update names the service, which its spec may not."""
+        mine, theirs = ({**json.loads(one.text), "name": None} for one in (self, other))
+        return mine == theirs and self.folder == other.folder
+
     def with_replicas(self, count: int) -> StoredSpec:
         """With another number of replicas."""
         return self._with({"replicas": str(count)})
