@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import socket
 import threading
 import urllib.error
 import urllib.request
@@ -110,6 +111,27 @@ def test_an_update_during_an_update_wins(yard: Yard) -> None:
     assert yard.call("update", "digits", "fails.py", "-d").code == 0
     assert yard.call("update", "digits", "v2.py").code == 0
     assert ask(address) == "v2"
+
+
+def test_an_update_without_a_change_takes_the_files_as_they_are_now(yard: Yard) -> None:
+    programs(yard)
+    address = json.loads(yard.ok("serve", "v1.py", *SERVED, "-o", "json"))["address"]
+    yard.script("v1.py", PROGRAM.replace("VERSION", "v3"))
+    assert ask(address) == "v1"
+    updated = yard.call("update", "v1")
+    assert updated.code == 0, updated.err
+    assert ask(address) == "v3"
+    assert "v1: running" in yard.ok("explain", "v1")
+
+
+def test_a_port_that_another_program_has_is_said(yard: Yard) -> None:
+    programs(yard)
+    with socket.create_server(("0.0.0.0", 0)) as taken:
+        port = str(taken.getsockname()[1])
+        served = yard.call("serve", "v1.py", "-n", "digits", "--port", port, "--readiness", "/healthz")
+        assert served.code == 1
+        assert "nobody listens at its address: another program listens on" in served.err
+        assert "nobody listens there: another program" in yard.ok("show", "digits")
 
 
 def test_an_option_changes_that_alone_and_a_scale_stays(yard: Yard) -> None:

@@ -28,7 +28,8 @@ def command(
 ) -> None:
     """Take a service back to an earlier revision, without losing a request.
 
-    It has the program, the image and the needs that it had then; how many replicas it has stays.
+    It has the program, the image and the needs that it had then; how many replicas it has stays. The code of
+    a folder is what it is now, unless it was served with --snapshot.
     """
     from gpuyard.cli.attachment import attached
     from gpuyard.cli.call import call

@@ -32,7 +32,7 @@ _KEYS = (
     *("priority", "node_selector", "tolerations", "affinity"),
 )
 _HELP = {
-    "name": "Name of the service (default: from the script).",
+    "name": "Name of the service (default: the script's).",
     "snapshot": "Serve a copy of the code as it is now: what git knows or doesn't ignore.",
 }
 

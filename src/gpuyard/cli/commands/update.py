@@ -33,11 +33,11 @@ Examples:
   gpuyard update digits -f gpuyard.yaml
   gpuyard update digits --image registry.example/digits:2
   gpuyard update digits --replicas 1..8 --target-inflight 4
-  gpuyard update digits              # the same, from its files as they are now
+  gpuyard update digits              # new replicas, with its files as they are now
 
 \b
 Exit code: 0 once all replicas are new and ready, 1 where one can't become
-ready: then the update has stopped, and the earlier ones go on serving.
+ready: the earlier ones that are left go on serving.
 """,
 )
 @click.argument("name", metavar="NAME", shell_complete=complete_runs)

@@ -237,7 +237,8 @@ def _taken(target: Target, resource: Resource, name: str) -> errors.UsageError:
     if resource == DEPLOYMENTS:
         return errors.UsageError(
             f"there is a service {name!r} already (see `{target.command('show', name)}`)",
-            remedy=f"change it: `{target.command('update', name)}`; " + advice("or choose another --name"),
+            remedy=f"change it: `{target.command('update', name)}` with the same options or file; "
+            + advice("or choose another --name"),
         )
     return errors.UsageError(
         f"there is a run {name!r} already (see `{target.command('show', name)}`)",
