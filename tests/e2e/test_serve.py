@@ -124,6 +124,31 @@ def test_an_update_without_a_change_takes_the_files_as_they_are_now(yard: Yard) 
     assert "v1: running" in yard.ok("explain", "v1")
 
 
+def test_what_somebody_wrote_into_a_service_gets_nothing_of_the_shell_that_updates_it(yard: Yard) -> None:
+    programs(yard)
+    yard.ok("serve", "v1.py", "-n", "digits", *SERVED, "-d")
+    path = "/apis/apps/v1/namespaces/default/deployments/digits"
+    deployment = yard.get(path)
+    stored = json.loads(deployment["metadata"]["annotations"]["gpuyard.io/spec"])
+    stored["spec"]["env"] = {"TAKEN": "${OF_THIS_SHELL}"}
+    deployment["metadata"]["annotations"]["gpuyard.io/spec"] = json.dumps(stored)
+    yard.api("PUT", path, deployment)
+    refused = yard.call("update", "digits", env={"OF_THIS_SHELL": "secret"})
+    assert refused.code == 2 and "OF_THIS_SHELL" in refused.err
+    assert "secret" not in json.dumps(yard.get(path))
+
+
+def test_scaling_to_zero_is_taken_back_by_an_update(yard: Yard) -> None:
+    programs(yard)
+    scaled = ("--replicas", "1..3", "--target-inflight", "4")
+    yard.ok("serve", "v1.py", "-n", "digits", *SERVED, *scaled, "--scale-to-zero", "15m", "-d")
+    yard.script("digits.yaml", "run: v1.py\nservice: {port: 8000, replicas: 1..2, target: {inflight: 4}}\n")
+    updated = yard.call("update", "digits", "-f", "digits.yaml", "-d")
+    assert updated.code == 0, updated.err
+    row = next(row for row in yard.json("ps") if row["name"] == "digits")
+    assert (row["replicas"]["least"], row["replicas"]["most"]) == (1, 2)
+
+
 def test_a_port_that_another_program_has_is_said(yard: Yard) -> None:
     programs(yard)
     with socket.create_server(("0.0.0.0", 0)) as taken:

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 
 import click
 
+from gpuyard import errors
 from gpuyard.cli.commands.run import RunCommand, build_first
 from gpuyard.cli.commands.serve import program_params
 from gpuyard.cli.options.lock import lock_environ, lock_options
@@ -105,7 +106,9 @@ def _load(
     from gpuyard.cli.call import call
     from gpuyard.cli.spec_loading import load_flags
     from gpuyard.runs.services.updating import stored_spec
+    from gpuyard.runs.submitting.script import takes_files
     from gpuyard.runs.submitting.spec_file import read_spec_file
+    from gpuyard.runs.target import goes_to_yard
     from gpuyard.workloads.spec.overrides import Flag
     from gpuyard.workloads.spec.run_spec import load_spec
 
@@ -113,7 +116,17 @@ def _load(
     if file is not None:
         return load_spec(read_spec_file(file), str(file), flags, os.environ), file.parent
     stored = call(lambda target: stored_spec(target, name), context=context, namespace=namespace)
-    return load_spec(stored.text, f"the spec of {name}", flags, os.environ), Path(stored.folder)
+    # Anybody who may change the Deployment may have written it: of this shell it gets what the flags name,
+    # and of this machine's files none.
+    named = {flag.path[1] for flag in flags if flag.path[:1] == ("env",) and len(flag.path) > 1}
+    shell = {key: text for key, text in os.environ.items() if key in named}
+    spec, folder = load_spec(stored.text, f"the spec of {name}", flags, shell), Path(stored.folder)
+    if not goes_to_yard(context) and takes_files(spec, folder) and folder != Path.cwd():
+        raise errors.UsageError(
+            f"service {name!r} says that its files are those of {folder}",
+            remedy="if they are, call this there, or name its file: -f FILE",
+        )
+    return spec, folder
 
 
 async def _update(

@@ -21,6 +21,7 @@ from gpuyard.kube.wellknown import ANNOTATION_SPEC, ANNOTATION_STOPPED_AT, LABEL
 from gpuyard.runs.services.rollout import revision_of
 from gpuyard.runs.services.rollout_watch import find_deployment
 from gpuyard.runs.services.updating import change_deployment
+from gpuyard.runs.submitting.services.decision import room_for
 from gpuyard.runs.target import Target
 from gpuyard.workloads.spec.service.stored import StoredSpec
 
@@ -43,7 +44,8 @@ async def rollback_service(target: Target, name: str, revision: int | None) -> i
     listed = (await target.api.list(REPLICA_SETS, target.namespace, label_selector=selector)).items
     own = [rs for rs in listed if controller_uid(rs, DEPLOYMENTS) == uid_of(deployment)]
     former = choose_revision(deployment, own, revision)
-    await change_deployment(target, name, lambda live: taken_back(live, former))
+    has_room = bool(await room_for(target, former, 1))
+    await change_deployment(target, name, lambda live: taken_back(live, former, has_room=has_room))
     return revision_of(former)
 
 
@@ -74,21 +76,32 @@ def choose_revision(deployment: Manifest, replica_sets: Sequence[Manifest], want
     return there[wanted]
 
 
-def taken_back(live: Manifest, former: Manifest) -> Manifest:
+def taken_back(live: Manifest, former: Manifest, *, has_room: bool) -> Manifest:
     """The Deployment with the template, and the annotations of ours, that it had then. How many replicas
-    there are, and what decides it, stays."""
+    there are, and what decides it, stays, and so does the port of its address.
+
+    Args:
+        live: as it is.
+        former: the ReplicaSet to go back to.
+        has_room: whether a replica more has a place now; else one goes before the other comes, unless the
+            service's own keys say how it is updated.
+    """
     template: dict[str, Any] = former["spec"]["template"]
     labels = {key: text for key, text in template["metadata"]["labels"].items() if key != LABEL_TEMPLATE_HASH}
     template = {**template, "metadata": {**template["metadata"], "labels": labels}}
     annotations = {k: text for k, text in annotations_of(live).items() if not _is_of_template(k)}
     annotations |= {k: text for k, text in annotations_of(former).items() if _is_of_template(k)}
     then, now = StoredSpec.of(former), StoredSpec.of(live)
+    spec = {**live["spec"], "template": template}
+    if now and not now.says_how_to_update:
+        rolling = {"maxSurge": int(has_room), "maxUnavailable": int(not has_room)}
+        spec["strategy"] = {"type": "RollingUpdate", "rollingUpdate": rolling}
     if then and now:
         annotations[ANNOTATION_SPEC] = then.with_scaling_of(now).annotation
     return {
         **live,
         "metadata": {**live["metadata"], "annotations": annotations},
-        "spec": {**live["spec"], "template": template},
+        "spec": spec,
     }
 
 

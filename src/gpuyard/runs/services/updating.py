@@ -22,7 +22,12 @@ from gpuyard.kube.objects import (
     labels_of,
 )
 from gpuyard.kube.timestamps import format_time
-from gpuyard.kube.wellknown import ANNOTATION_RESTARTED_AT, ANNOTATION_STOPPED_AT, LABEL_RUN
+from gpuyard.kube.wellknown import (
+    ANNOTATION_RESTARTED_AT,
+    ANNOTATION_SCALE_TO_ZERO,
+    ANNOTATION_STOPPED_AT,
+    LABEL_RUN,
+)
 from gpuyard.runs.notices import Notify
 from gpuyard.runs.services.rollout_watch import find_deployment
 from gpuyard.runs.services.stopping import KEDA_PAUSED
@@ -38,6 +43,8 @@ from gpuyard.workloads.spec.service.values import ServiceSpec
 _TRIES = 10
 #: Annotations of ours begin so; those of others stay as they are.
 _OURS = "gpuyard.io/"
+#: An annotation that goes where the new object has none: a merge patch leaves what it doesn't name.
+_OURS_ALONE = {SCALED_OBJECTS: KEDA_PAUSED, AUTOSCALERS: ANNOTATION_SCALE_TO_ZERO}
 
 
 async def stored_spec(target: Target, name: str) -> StoredSpec:
@@ -144,8 +151,9 @@ async def _bring(target: Target, manifest: Manifest, owner: Manifest) -> None:
     except errors.AlreadyExists:
         if resource != CONFIG_MAPS:  # whose name says what is in it
             patch = {"metadata": _patched(owned["metadata"]), "spec": manifest["spec"]}
-            if resource == SCALED_OBJECTS:
-                patch["metadata"].setdefault("annotations", {})[KEDA_PAUSED] = None
+            if (gone := _OURS_ALONE.get(resource)) is not None:
+                said = patch["metadata"].get("annotations") or {}
+                patch["metadata"]["annotations"] = {gone: None, **said}
             await target.api.patch(resource, name, patch, target.namespace)
 
 

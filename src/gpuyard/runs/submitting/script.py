@@ -16,6 +16,12 @@ if TYPE_CHECKING:
 _BUILD = "put it into an image with `gpuyard build`"
 
 
+def takes_files(spec: RunSpec, folder: Path) -> bool:
+    """Whether files of this machine go with it to a cluster: those of an image to build, or its script."""
+    path = split_run(spec.run, spec.shell)[0]
+    return spec.build is not None or (path.endswith(".py") and (folder / path).exists())
+
+
 def take_script(spec: RunSpec, folder: Path) -> Script | None:
     """The script that is the first word of a run in an image, where there is such a file here.
 

@@ -67,7 +67,7 @@ def test_what_is_not_there_is_told(current: int, wanted: int | None, said: str, 
 def test_it_has_the_template_of_then_and_the_scaling_of_now() -> None:
     then = manifest(1, "old.py", spec(replicas="1"), **{ANNOTATION_STOPPED_AT: "t"})
     now = manifest(2, "new.py", spec(replicas="1..8", target={"p99": "1s"}), theirs="stays")
-    back = taken_back(now, then)
+    back = taken_back(now, then, has_room=True)
     assert back["spec"]["replicas"] == 3
     assert back["spec"]["template"]["spec"] == {"containers": [{"name": "old.py"}]}
     assert back["spec"]["template"]["metadata"]["labels"] == {LABEL_RUN: "digits"}
@@ -78,3 +78,27 @@ def test_it_has_the_template_of_then_and_the_scaling_of_now() -> None:
     kept = json.loads(annotations[ANNOTATION_SPEC])["spec"]["service"]
     assert kept == {"port": "80", "replicas": "1..8", "target": {"p99": "1s"}}
     assert then["spec"]["template"]["metadata"]["labels"][LABEL_TEMPLATE_HASH] == "h1"
+
+
+@pytest.mark.parametrize(
+    ("keys", "has_room", "rolling"),
+    [
+        ({}, True, {"maxSurge": 1, "maxUnavailable": 0}),
+        ({}, False, {"maxSurge": 0, "maxUnavailable": 1}),
+        ({"max_surge": "2"}, False, "as it was"),
+    ],
+)
+def test_it_goes_back_one_by_one_where_none_more_has_room(
+    keys: dict[str, str], has_room: bool, rolling: object
+) -> None:
+    now = manifest(2, "new.py", spec(**keys))
+    now["spec"]["strategy"] = {"rollingUpdate": "as it was"}
+    back = taken_back(now, manifest(1, "old.py"), has_room=has_room)
+    assert back["spec"]["strategy"]["rollingUpdate"] == rolling
+
+
+def test_the_address_keeps_its_port() -> None:
+    """The old template listens where it did: the Service finds its port by name."""
+    then, now = manifest(1, "old.py", spec(port="80")), manifest(2, "new.py", spec(port="90"))
+    kept = json.loads(taken_back(now, then, has_room=True)["metadata"]["annotations"][ANNOTATION_SPEC])
+    assert kept["spec"]["service"]["port"] == "90"

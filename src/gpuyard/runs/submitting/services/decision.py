@@ -116,12 +116,16 @@ async def _choice(target: Target, service: ServiceSpec, environ: Mapping[str, st
 
 async def _surge(target: Target, run: ResolvedRun, service: ServiceSpec, running: int) -> int:
     """1 where there is room for a replica more than it has, or would have at its start."""
+    return await room_for(target, render(run)[-1], (0 if running else service.least) + 1)
+
+
+async def room_for(target: Target, template: Manifest, count: int) -> int:
+    """1 where so many pods of this Deployment or ReplicaSet have room now, or that can't be seen; else 0."""
     nodes = await _visible(target, NODES)
     pods = await _visible(target, PODS) if nodes else None
     if not nodes or pods is None:
         return 1
-    count = (0 if running else service.least) + 1
-    request = PodRequest.of_template(render(run)[-1])
+    request = PodRequest.of_template(template)
     return int(len(place_copies(request, count, Snapshot.of(nodes, pods))) == count)
 
 

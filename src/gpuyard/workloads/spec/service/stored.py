@@ -15,7 +15,7 @@ from gpuyard.workloads.spec.text_tree import Node
 #: What YAML 1.2 has no place for, or takes for the end of a line (https://yaml.org/spec/1.2.2/#51-character-set).
 _NOT_YAML = "[\x7f-\x9f\u2028\u2029\ufeff\ufffe\uffff]"
 #: Keys of `service` that say how many replicas there are, which a template hasn't.
-_SCALING = ("replicas", "target", "scale_to_zero")
+_SCALING = ("port", "replicas", "target", "scale_to_zero")
 
 
 @dataclass(frozen=True)
@@ -46,6 +46,11 @@ class StoredSpec:
         service = raw["spec"].get("service") if isinstance(raw["spec"], dict) else None
         return found if isinstance(service, dict) and isinstance(found.folder, str) else None
 
+    @property
+    def says_how_to_update(self) -> bool:
+        """Whether its user chose how many replicas more, or fewer, an update may have."""
+        return bool(json.loads(self.text)["service"].keys() & {"max_surge", "max_unavailable"})
+
     def is_like(self, other: StoredSpec) -> bool:
         """Whether both ask for the same; an update names the service, which its spec may not."""
         mine, theirs = ({**json.loads(one.text), "name": None} for one in (self, other))
@@ -56,7 +61,7 @@ class StoredSpec:
         return self._with({"replicas": str(count)})
 
     def with_scaling_of(self, other: StoredSpec) -> StoredSpec:
-        """With the number of replicas that the other says, and what decides it."""
+        """With the port of the address that the other says, its number of replicas, and what decides it."""
         service = json.loads(other.text)["service"]
         return self._with({key: service.get(key) for key in _SCALING})
 

@@ -79,7 +79,7 @@ def test_an_earlier_spec_takes_over_the_present_scaling() -> None:
     now = load_spec("run: new y\nservice: {port: 2, replicas: 6}", "file", (), {})
     merged = load_spec(kept(then).with_scaling_of(kept(now)).text, "kept", (), {})
     assert merged.run == "old y" and merged.service is not None
-    assert (merged.service.port, merged.service.least, merged.service.target) == (1, 6, None)
+    assert (merged.service.port, merged.service.least, merged.service.target) == (2, 6, None)
 
 
 def test_what_somebody_spoilt_is_none() -> None:
