@@ -8,10 +8,11 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Mapping
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 from gpuyard import errors
+from gpuyard.client.supervision import Supervisor
 from gpuyard.kube.references import expand_references
 from gpuyard.local.kubelet.environment import POD_IP
 from gpuyard.local.kubelet.probing import grpc_health
@@ -34,12 +35,14 @@ class ProbeTarget:
         container: the start.
         streams: runs commands in it.
         ports: that stand in for its containerPorts.
+        supervisor: is told of what nobody foresaw: that is no reason to end the worker of the pod.
     """
 
     manifest: Mapping[str, Any]
     container: Container
     streams: KubeletStreams
     ports: Mapping[int, int]
+    supervisor: Supervisor = field(default_factory=Supervisor)
 
     async def probe(self, probe: ContainerProbe) -> ProbeAnswer:
         """Makes a probe once."""
@@ -48,6 +51,8 @@ class ProbeTarget:
             return await self._ask(kind, action, probe.timeout_s)
         except errors.BadRequest as error:
             return ProbeAnswer(ProbeResult.UNKNOWN, error.message)
+        except Exception as error:  # noqa: BLE001 - reports it, and the pod goes on
+            return ProbeAnswer(ProbeResult.UNKNOWN, self._unforeseen(f"{kind} probe", error))
 
     async def _ask(self, kind: str, action: Mapping[str, Any], timeout_s: float) -> ProbeAnswer:
         match kind:
@@ -81,6 +86,12 @@ class ProbeTarget:
                     return f"there are no hooks with {kind}"
         except errors.BadRequest as error:
             return error.message
+        except Exception as error:  # noqa: BLE001 - reports it, and the pod goes on
+            return self._unforeseen(f"{kind} hook", error)
+
+    def _unforeseen(self, what: str, error: Exception) -> str:
+        self.supervisor.report(f"{what} of container {self.container.name}", error)
+        return f"{type(error).__name__}: {error}"
 
     def _words(self, action: Mapping[str, Any]) -> list[str]:
         """Of a probe's command, with `$(NAME)` of what the manifest itself says."""
@@ -109,7 +120,7 @@ async def _connects(host: str, port: int, timeout_s: float) -> ProbeAnswer:
             _, writer = await asyncio.open_connection(host, port)
     except TimeoutError:
         return failure(f"dial tcp {host}:{port}: i/o timeout")
-    except OSError as error:
+    except (OSError, ValueError) as error:
         return failure(dial_error(host, port, error))
     writer.close()
     with suppress(OSError):

@@ -14,7 +14,7 @@ from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any
-from urllib.parse import quote, urljoin, urlsplit
+from urllib.parse import SplitResult, quote, urljoin, urlsplit
 
 import httptools
 
@@ -126,8 +126,8 @@ async def _get(url: str, headers: Sequence[tuple[str, str]], response: _HttpAnsw
     Raises:
         _GetError: there is none.
     """
-    request = _request(url, headers)
-    where = urlsplit(url)
+    where = _split(url)
+    request = _request(where, headers)
     port = where.port or (443 if where.scheme == "https" else 80)
     reader, writer = await _connect(where.hostname or "", port, tls=where.scheme == "https")
     try:
@@ -168,12 +168,14 @@ async def _connect(host: str, port: int, *, tls: bool) -> tuple[asyncio.StreamRe
         context.check_hostname, context.verify_mode = False, ssl.CERT_NONE
     try:
         return await asyncio.open_connection(host, port, ssl=context)
-    except OSError as error:
+    except (OSError, ValueError) as error:
         raise _GetError(dial_error(host, port, error)) from error
 
 
-def dial_error(host: str, port: int, error: OSError) -> str:
-    """Why there is no connection, as Go says it."""
+def dial_error(host: str, port: int, error: OSError | ValueError) -> str:
+    """Why there is no connection, as Go says it; a ValueError is of a host that no name server could know."""
+    if isinstance(error, ValueError) and not isinstance(error, OSError):
+        return f"dial tcp: lookup {host}: no such host"
     at = f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
     if isinstance(error, ssl.SSLError):
         return f"tls: {error.reason or error}"
@@ -187,8 +189,21 @@ def _said_by_go(error: OSError) -> str:
     return os.strerror(error.errno).lower() if error.errno and error.errno > 0 else str(error)
 
 
-def _request(url: str, headers: Sequence[tuple[str, str]]) -> bytes:
-    where = urlsplit(url)
+def _split(url: str) -> SplitResult:
+    """The parts of an address.
+
+    Raises:
+        _GetError: its host or port is none.
+    """
+    try:
+        found = urlsplit(url)
+        _ = found.port
+    except ValueError as error:
+        raise _GetError(f'parse "{url}": {error}') from error
+    return found
+
+
+def _request(where: SplitResult, headers: Sequence[tuple[str, str]]) -> bytes:
     if where.scheme not in ("http", "https"):
         raise _GetError(f'unsupported protocol scheme "{where.scheme}"')
     names = {name.lower() for name, _ in headers}

@@ -200,3 +200,15 @@ async def test_https_with_whatever_certificate(tmp_path: Path) -> None:
     async with _serving(answer, tls) as port:
         found = await _get(port, scheme="HTTPS").ask(30)
     assert (found.result, found.text) == (SUCCESS, "safe")
+
+
+@pytest.mark.parametrize(
+    ("host", "text"),
+    [
+        ("a..b", 'Get "http://a..b:80/healthz": dial tcp: lookup a..b: no such host'),
+        ("[x", 'Get "http://[x:80/healthz": parse "http://[x:80/healthz": Invalid IPv6 URL'),
+    ],
+)
+async def test_a_host_that_is_none(host: str, text: str) -> None:
+    answer = await HttpGet.parse({"path": "/healthz", "scheme": "HTTP"}, host, 80).ask(10)
+    assert (answer.result, answer.text) == (FAILURE, text)
