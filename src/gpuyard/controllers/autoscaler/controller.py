@@ -207,6 +207,11 @@ class AutoscalerController:
         changes = decision.replicas != target.replicas
         said = [_GOT_SCALE, *decision.said]
         if changes:
+            if decision.replicas == 0:
+                # Said before it is done: without it nobody ever wakes what has no replicas. Where it isn't
+                # done after all, it says nothing to anybody, and the next look takes it back.
+                sleeps = with_conditions(autoscaler, [asleep(decision, target.replicas)], self._clock())
+                autoscaler = await self._write(autoscaler, sleeps)
             try:
                 await self._scale(target, decision.replicas)
             except errors.Conflict:
@@ -273,9 +278,11 @@ class AutoscalerController:
         said = Said(condition, False, reason, message)
         await self._write(autoscaler, with_conditions(autoscaler, [said], self._clock()))
 
-    async def _write(self, old: Manifest, new: Manifest) -> None:
-        if with_kind(AUTOSCALERS, old) != new:
-            await self._api.update(AUTOSCALERS, new, subresource="status")
+    async def _write(self, old: Manifest, new: Manifest) -> Manifest:
+        """Writes what is new, if anything is; gives it as it is stored then."""
+        if with_kind(AUTOSCALERS, old) == new:
+            return old
+        return await self._api.update(AUTOSCALERS, new, subresource="status")
 
 
 _GOT_SCALE = Said(

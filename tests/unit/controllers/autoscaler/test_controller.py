@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Collection, Mapping
+from collections.abc import AsyncIterator, Callable, Collection, Mapping
 from typing import Any
 
 from gpuyard import errors
@@ -213,6 +213,91 @@ async def test_what_its_user_stopped_while_it_slept_sleeps_on(yard: Yard, clock:
         stop["metadata"]["annotations"][ANNOTATION_STOPPED_AT] = None  # type: ignore[assignment]
         await yard.api.patch(DEPLOYMENTS, "web", stop, "default")
         await yard.until(lambda: replicas(yard) == 1)
+
+
+class Failing:
+    """An API that fails to write an autoscaler's status, or a scale, while the test says so."""
+
+    def __init__(self, api: Any, status: Callable[[], bool], scale: Callable[[], bool]) -> None:
+        self._api = api
+        self._status, self._scale = status, scale
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._api, name)
+
+    async def update(self, resource: Any, *arguments: Any, **options: Any) -> Any:
+        if resource == AUTOSCALERS and self._status():
+            raise errors.Conflict("it has changed")
+        return await self._api.update(resource, *arguments, **options)
+
+    async def patch(self, *arguments: Any, **options: Any) -> Any:
+        if options.get("subresource") == "scale" and self._scale():
+            raise errors.ServiceUnavailable("no answer")
+        return await self._api.patch(*arguments, **options)
+
+
+async def falls_asleep(
+    yard: Yard, clock: Clock, loads: Loads, *, status: Callable[[], bool], scale: Callable[[], bool]
+) -> AutoscalerController:
+    """A service that nobody has asked for an hour, and its controller with an API that fails."""
+    loads.of["web"] = ServiceLoad(in_flight=0, idle_s=3600)
+    await yard.api.create(DEPLOYMENTS, a_deployment())
+    await yard.api.create(SERVICES, a_service())
+    await add_pod(yard, "web-0")
+    autoscaler = an_autoscaler(minReplicas=0)
+    autoscaler["metadata"]["annotations"] = {ANNOTATION_SCALE_TO_ZERO: "15m"}
+    await yard.api.create(AUTOSCALERS, autoscaler)
+    failing: Any = Failing(yard.api, status, scale)
+    return AutoscalerController(
+        failing, clock, yard.informers, loads, seconds=clock.seconds, look_s=0.01, wake_s=0.01
+    )
+
+
+async def test_what_sleeps_is_woken_although_nothing_could_be_said_after_it(yard: Yard, clock: Clock) -> None:
+    loads = Loads()
+    controller = await falls_asleep(
+        yard, clock, loads, status=lambda: replicas(yard) == 0, scale=lambda: False
+    )
+    loads.of["web"] = ServiceLoad(in_flight=1)
+    async with yard.running(controller):
+        await yard.until(lambda: condition(yard, "ScaledToZero")[0] == "False")
+        loads.of["web"] = ServiceLoad(in_flight=0, idle_s=3600)
+        await yard.until(lambda: replicas(yard) == 0)
+        await looked(yard, loads)
+    loads.of["web"] = ServiceLoad(in_flight=1, held=1)
+    async with yard.running(a_controller(yard, clock, loads)):
+        await yard.until(lambda: replicas(yard) == 1)
+
+
+async def test_nothing_sleeps_while_that_can_not_be_said(yard: Yard, clock: Clock) -> None:
+    loads = Loads()
+    fails = True
+    controller = await falls_asleep(yard, clock, loads, status=lambda: fails, scale=lambda: False)
+    async with yard.running(controller):
+        await looked(yard, loads)
+        assert replicas(yard) == 1
+        fails = False
+        await yard.until(lambda: replicas(yard) == 0)
+
+
+async def test_a_sleep_that_was_said_and_did_not_begin_is_taken_back(yard: Yard, clock: Clock) -> None:
+    loads = Loads()
+    controller = await falls_asleep(yard, clock, loads, status=lambda: False, scale=lambda: True)
+    async with yard.running(controller):
+        await yard.until(lambda: condition(yard, "ScaledToZero")[0] == "True")
+        await yard.until(lambda: condition(yard, "AbleToScale")[1] == "FailedUpdateScale")
+        assert replicas(yard) == 1
+        loads.of["web"] = ServiceLoad(in_flight=1)
+        await yard.until(lambda: condition(yard, "ScaledToZero")[0] == "False")
+
+
+async def test_what_falls_asleep_says_all_of_it_in_one_look(yard: Yard, clock: Clock) -> None:
+    loads = Loads()
+    controller = await falls_asleep(yard, clock, loads, status=lambda: False, scale=lambda: False)
+    async with yard.running(controller):
+        await yard.until(lambda: replicas(yard) == 0)
+        await yard.until(lambda: "lastScaleTime" in yard.object(AUTOSCALERS, "web")["status"])
+    assert [one["count"] for one in yard.objects(EVENTS)] == [1]
 
 
 async def test_by_what_its_gpus_do(yard: Yard, clock: Clock) -> None:
