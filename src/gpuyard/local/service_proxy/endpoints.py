@@ -13,6 +13,8 @@ from gpuyard.kube.objects import Manifest, uid_of
 
 _HEADLESS = "None"
 _TCP = "TCP"
+_IPV4 = "IPv4"
+_MAX_PORT = 65_535
 
 
 class ServiceReplica(NamedTuple):
@@ -59,14 +61,19 @@ class Endpoints:
 def ready_replicas(slices: Iterable[Manifest], port: str) -> frozenset[ServiceReplica]:
     """Those that may get new requests at the Service's port of this name.
 
-    A condition that isn't told counts as true, as the API says.
+    A condition that isn't told counts as true, as the API says. Slices may be a user's own: what can't be
+    connected to is left out.
     """
     found = set()
     for endpoint_slice in slices:
+        if endpoint_slice.get("addressType") != _IPV4:
+            continue
         numbers = [
             one["port"]
             for one in endpoint_slice.get("ports") or ()
-            if (one.get("name") or "") == port and one.get("port") and one.get("protocol", _TCP) == _TCP
+            if (one.get("name") or "") == port
+            and _is_port(one.get("port"))
+            and one.get("protocol", _TCP) == _TCP
         ]
         for endpoint in endpoint_slice.get("endpoints") or ():
             if (endpoint.get("conditions") or {}).get("ready", True) is False:
@@ -75,3 +82,7 @@ def ready_replicas(slices: Iterable[Manifest], port: str) -> frozenset[ServiceRe
                 name = (endpoint.get("targetRef") or {}).get("name") or address
                 found |= {ServiceReplica(name, address, number) for number in numbers}
     return frozenset(found)
+
+
+def _is_port(number: object) -> bool:
+    return isinstance(number, int) and 1 <= number <= _MAX_PORT

@@ -100,7 +100,7 @@ class Replicas:
                 _, connection = await self._loop.create_connection(
                     lambda: ReplicaConnection(replica, sock, self._limits.answer_head_bytes), sock=sock
                 )
-        except OSError:  # a timeout is one
+        except (OSError, OverflowError, ValueError):  # a timeout; a port or a host that is none
             sock.close()
             self._balancer.note_refusal(replica, self._loop.time())
             return None

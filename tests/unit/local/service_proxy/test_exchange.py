@@ -33,6 +33,16 @@ async def test_a_refused_connection_goes_to_another_replica(backend: Backend, pr
         assert await proxy.ask(_POST) == OK
 
 
+@pytest.mark.parametrize(("host", "port"), [("127.0.0.1", 70_000), ("127.0.0.1", -1), ("a" * 64, 80)])
+async def test_a_replica_that_cannot_be_reached_by_any_means_is_one_that_refuses(
+    host: str, port: int, backend: Backend, proxy: Proxy
+) -> None:
+    good = await backend.answering(name="good")
+    proxy.proxy.set_ready([ServiceReplica("bad", host, port), good.replica])
+    for _ in range(3):
+        assert await proxy.ask(_POST) == OK
+
+
 @pytest.mark.parametrize("method", [b"GET", b"PUT", b"DELETE", b"OPTIONS", b"HEAD"])
 async def test_a_request_that_may_be_repeated_is(method: bytes, backend: Backend, proxy: Proxy) -> None:
     good = await backend.answering(OK[:-2] if method == b"HEAD" else OK, "b")

@@ -88,6 +88,7 @@ def _slice(*replicas: FakeReplica) -> Manifest:
     ]
     return {
         "metadata": {"name": f"d-{port}", "uid": f"s{port}"},
+        "addressType": "IPv4",
         "ports": [{"name": "http", "port": port}],
         "endpoints": endpoints,
     }
