@@ -53,7 +53,7 @@ class ClientConnection(asyncio.Protocol):
         self._parser: httptools.HttpRequestParser | None = httptools.HttpRequestParser(self)
         self._url = b""
         self._headers: list[tuple[bytes, bytes]] = []
-        #: Bytes that came for the head that is being read.
+        #: Bytes that came for the head that is being read, or since the last piece of a body: trailers.
         self._head_bytes = 0
         self._in_head = False
         #: The one whose body is being read.
@@ -207,9 +207,10 @@ class ClientConnection(asyncio.Protocol):
         except httptools.HttpParserUpgrade as upgrade:
             self._behind = bytearray(data[upgrade.args[0] :])
         except httptools.HttpParserError as error:
-            self._refuse_rest(error)
-        if self._in_head and self._head_bytes > self._limits.head_bytes:
-            self._refuse(self._too_large())
+            sentence = f"this is no request of HTTP/1.1: {error}"
+            self._refuse_rest(ProxyRefusal(HTTPStatus.BAD_REQUEST, sentence))
+        if self._head_bytes > self._limits.head_bytes:
+            self._refuse_rest(self._too_large())
         if self._exchanges:
             first = self._exchanges[0]
             if first is self._started:
@@ -352,11 +353,10 @@ class ClientConnection(asyncio.Protocol):
             else:
                 self.transport.resume_reading()
 
-    def _refuse_rest(self, error: httptools.HttpParserError) -> None:
-        """What the client sends is no HTTP, or is such that two readers may understand it differently."""
+    def _refuse_rest(self, refusal: ProxyRefusal) -> None:
+        """What comes is no HTTP, is such that two readers may understand it differently, or has no end."""
         if self._is_deaf:
             return
-        refusal = ProxyRefusal(HTTPStatus.BAD_REQUEST, f"this is no request of HTTP/1.1: {error}")
         if self._reading is None:
             self._refuse(refusal)
         else:
@@ -365,7 +365,9 @@ class ClientConnection(asyncio.Protocol):
     def _fail(self, exchange: Exchange, refusal: ProxyRefusal) -> None:
         """Answers a request that will never be whole."""
         self._is_deaf = self._was_refused = True
-        if exchange is self._started:
+        if exchange.is_over:
+            self._end()
+        elif exchange is self._started:
             exchange.refuse(refusal)
         else:
             exchange.refusal = refusal
@@ -377,7 +379,7 @@ class ClientConnection(asyncio.Protocol):
         self._add(_NO_REQUEST, is_last=True, refusal=refusal)
 
     def _too_large(self) -> ProxyRefusal:
-        sentence = f"the request line and headers are limited to {self._limits.head_bytes >> 10} KiB"
+        sentence = f"request line, headers and trailers are limited to {self._limits.head_bytes >> 10} KiB"
         return ProxyRefusal(HTTPStatus.REQUEST_HEADER_FIELDS_TOO_LARGE, sentence)
 
     def _go_on_with_http(self) -> None:

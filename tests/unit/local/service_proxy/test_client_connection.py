@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import socket
 import struct
+from contextlib import suppress
 
 import pytest
 from hypothesis import HealthCheck, given, settings
@@ -14,6 +15,7 @@ from tests.unit.local.service_proxy.conftest import OK, Backend, Proxy, read_req
 from tests.waiting import until_async
 
 _GET = b"GET / HTTP/1.1\r\nHost: a\r\n\r\n"
+_CHUNKED_POST = b"POST / HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n"
 
 
 async def test_a_connection_carries_requests_one_after_another(backend: Backend, proxy: Proxy) -> None:
@@ -127,6 +129,45 @@ async def test_a_broken_chunk_ends_a_request_that_is_under_way(backend: Backend,
     assert (await client.rest()).startswith(b"HTTP/1.1 400 ")
     await until_async(lambda: len(seen) == 2, "its connection to the replica ends")
     assert not seen[1]  # no last chunk
+
+
+@pytest.mark.parametrize("trailer", [b"T: u\r\n", b"x"])
+async def test_trailers_without_end_are_refused(trailer: bytes, backend: Backend, proxy: Proxy) -> None:
+    proxy.ready(await backend.start(_reads_on))
+    client = await proxy.connect()
+    client.send(_CHUNKED_POST + b"3\r\nabc\r\n0\r\n")
+    with suppress(ConnectionError):  # it reads no further: the client notices
+        for _ in range(64):
+            client.send(trailer * (16384 // len(trailer)))
+            await client.writer.drain()
+    assert b"HTTP/1.1 431 " in await client.rest()
+    assert proxy.figures.answers == {"replica": {"4xx": 1}}
+
+
+async def test_trailers_without_end_behind_an_answer_end_the_connection(
+    backend: Backend, proxy: Proxy
+) -> None:
+    async def answers_early(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await reader.readuntil(b"abc\r\n")
+        writer.write(OK)
+
+    proxy.ready(await backend.start(answers_early))
+    client = await proxy.connect()
+    assert await client.ask(_CHUNKED_POST + b"3\r\nabc\r\n") == OK
+    client.send(b"0\r\n" + b"x" * (1 << 20))
+    assert await client.rest() == b""
+
+
+async def test_a_long_body_in_small_chunks_is_no_long_head(backend: Backend, proxy: Proxy) -> None:
+    replica = await backend.answering()
+    proxy.ready(replica)
+    body = b"1\r\nx\r\n" * (64 << 10) + b"0\r\n\r\n"
+    assert await proxy.ask(_CHUNKED_POST + body) == OK
+    assert replica.requests[0].endswith(b"\r\n1\r\nx\r\n0\r\n\r\n")
+
+
+async def _reads_on(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+    await reader.read(-1)
 
 
 async def test_a_connection_ends_with_its_answer_where_the_client_says_so(
