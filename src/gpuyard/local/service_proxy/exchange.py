@@ -330,7 +330,9 @@ class Exchange:
     def upgraded(self, answer: ReplicaAnswer, rest: bytes) -> None:
         """See `AnswerReader`."""
         connection = self._connection
-        if connection is None or not self.request.upgrade:
+        assert connection is not None
+        if not self.request.upgrade:
+            connection.close()
             self.broke("it agreed to another protocol, for which nobody asked")
             return
         self._forget_request()

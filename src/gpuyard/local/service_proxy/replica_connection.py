@@ -186,12 +186,12 @@ class ReplicaConnection(asyncio.Protocol):
         reader = self._reader
         if reader is None:
             return
-        if self._answer is not None:
-            self._head_bytes = 0
-            reader.flush_answer()
-        elif self._head_bytes > self._max_head_bytes:
-            self._break(f"the head of its answer has more than {self._max_head_bytes >> 10} KiB")
+        if self._head_bytes > self._max_head_bytes:
+            kib = self._max_head_bytes >> 10
+            self._break(f"the head of its answer, or what follows the body, has more than {kib} KiB")
             return
+        if self._answer is not None:
+            reader.flush_answer()
         if self._is_whole:
             self._end()
 
@@ -290,12 +290,14 @@ class ReplicaConnection(asyncio.Protocol):
         self._answer = answer
         if status < 200:
             return
+        self._head_bytes = 0
         self._reader.answer_began(answer)
         if answer.framing is Framing.NO_BODY:
             self._message_complete()
 
     def on_body(self, data: bytes) -> None:
         """A piece of the body."""
+        self._head_bytes = 0
         if self._is_whole or self._is_stray:
             self._is_stray = True
         elif self._reader is not None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from contextlib import suppress
 
 import pytest
 from hypothesis import given, settings
@@ -67,6 +68,40 @@ async def test_half_an_answer_is_never_taken_for_a_whole_one(
         assert not body.endswith(b"0\r\n\r\n")
     else:
         assert len(body) < 10
+
+
+@pytest.mark.parametrize("trailer", [b"T: u\r\n", b"x"])
+async def test_trailers_without_end_cut_the_answer(trailer: bytes, backend: Backend, proxy: Proxy) -> None:
+    async def endless(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await read_request(reader)
+        writer.write(b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n4\r\nhalf\r\n0\r\n")
+        while True:
+            writer.write(trailer * (16384 // len(trailer)))
+            await writer.drain()
+
+    proxy.ready(await backend.start(endless))
+    client = await proxy.connect()
+    client.send(b"GET / HTTP/1.1\r\nHost: a\r\n\r\n")
+    await client.head()
+    assert await client.rest() == b"4\r\nhalf\r\n"
+
+
+@pytest.mark.parametrize("head", [b"Connection: upgrade\r\nUpgrade: x\r\n", b""])
+async def test_a_connection_that_agrees_to_what_nobody_asked_is_closed(
+    head: bytes, backend: Backend, proxy: Proxy
+) -> None:
+    async def agree(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await read_request(reader)
+        writer.write(b"HTTP/1.1 101 Switching Protocols\r\n%b\r\n" % head)
+        with suppress(ConnectionError):
+            await reader.read()
+        closed.append(writer)
+
+    closed: list[asyncio.StreamWriter] = []
+    replica = await backend.start(agree)
+    proxy.ready(replica)
+    assert (await proxy.ask()).startswith(b"HTTP/1.1 502 ")
+    await until_async(lambda: closed == replica.writers, "every attempt's connection is closed")
 
 
 async def test_an_answer_that_ends_with_the_connection_gets_an_end_of_its_own(
