@@ -14,7 +14,7 @@ _LOG_GROWTH = math.log(_GROWTH)
 #: The shortest time that is told from a shorter one.
 _SHORTEST_S = 50e-6
 _KINDS = tuple(f"{hundred}xx" for hundred in range(10))
-#: Counts of so many replicas are kept: each update of a Service brings new ones.
+#: So many replicas are told apart: each update of a Service brings new ones.
 _MAX_REPLICAS = 256
 
 
@@ -41,7 +41,8 @@ class Figures:
     def answers(self) -> Mapping[str, Mapping[str, int]]:
         """How many answers there were, by replica and then by kind such as `2xx`.
 
-        Those of the proxy itself have no replica.
+        Those of the proxy itself have no replica, nor have those of replicas of long ago: what all have
+        together never falls, which would look like a proxy that began anew.
         """
         return self._answers
 
@@ -67,7 +68,8 @@ class Figures:
         if counts is None:
             counts = self._answers[replica] = Counter()
             if len(self._answers) > _MAX_REPLICAS:
-                del self._answers[next(iter(self._answers))]
+                oldest = next(name for name in self._answers if name)
+                self._answers.setdefault("", Counter()).update(self._answers.pop(oldest))
         counts[kind] += 1
         if took_s is not None:
             self._second(now).times[_class_of(took_s)] += 1

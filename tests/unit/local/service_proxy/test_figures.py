@@ -54,10 +54,14 @@ def test_a_service_is_idle_from_the_end_of_its_last_request() -> None:
     assert figures.idle_s(10.0) == 1.0
 
 
-def test_counts_of_replicas_of_long_ago_are_dropped() -> None:
+@pytest.mark.parametrize("own", [0, 1])
+def test_counts_of_replicas_of_long_ago_lose_only_their_names(own: int) -> None:
     figures = Figures(0.0)
-    for number in range(300):
+    for number, name in enumerate([""] * own + [f"r{number}" for number in range(1000)]):
         figures.begin(0.0)
-        figures.end(0.0, f"r{number}", 200, 0.1)
-    assert len(figures.answers) == 256
-    assert "r299" in figures.answers
+        figures.end(0.0, name, 200 if number % 2 else 502, 0.1)
+        counts = figures.answers.values()
+        assert sum(sum(one.values()) for one in counts) == number + 1  # what all have together never falls
+        assert len(counts) <= 257
+    assert figures.answers["r999"]
+    assert figures.answers[""].keys() == {"2xx", "5xx"}
