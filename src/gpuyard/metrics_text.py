@@ -14,7 +14,7 @@ _LINE = re.compile(r"([A-Za-z_:][A-Za-z0-9_:]*)(?:\{(.*)\})?[ \t]+(\S+)(?:[ \t]+
 _LABEL = re.compile(r'([A-Za-z_][A-Za-z0-9_]*)\s*=\s*"((?:[^"\\]|\\.)*)"\s*,?\s*')
 _ESCAPED = re.compile(r"\\(.)")
 _UNESCAPED = {"n": "\n", "\\": "\\", '"': '"'}
-
+_ESCAPES = str.maketrans({written: f"\\{letter}" for letter, written in _UNESCAPED.items()})
 
 #: More than the agent of any node or the proxy of any service has; what comes after isn't read.
 _MAX_SAMPLES = 100_000
@@ -50,6 +50,11 @@ def parse_metrics(text: str) -> list[MetricSample]:
         if math.isfinite(value):
             samples.append(MetricSample(name, _labels(labels or ""), value))
     return samples
+
+
+def label_value(text: str) -> str:
+    """A label's value as it is written between its quotes: it ends neither them nor the line."""
+    return text.translate(_ESCAPES)
 
 
 def _labels(text: str) -> dict[str, str]:

@@ -11,6 +11,7 @@ from pathlib import Path
 
 from gpuyard.local.service_proxy.endpoints import ServiceReplica
 from gpuyard.local.service_proxy.figures import Figures
+from gpuyard.metrics_text import label_value
 
 _QUANTILES = (0.5, 0.9, 0.99)
 _REQUEST_S = 5.0
@@ -38,9 +39,11 @@ def metrics_text(
         held: requests that wait for a replica.
         in_flight: by replica, of each port.
     """
-    page = _FiguresPage(f'namespace="{namespace}",service="{service}"')
+    page = _FiguresPage({"namespace": namespace, "service": service})
     page.family(
-        "gpuyard_service_requests_total", "counter", "Answers by replica; without one: the proxy's own."
+        "gpuyard_service_requests_total",
+        "counter",
+        "Answers by replica; without one: the proxy's, and long gone replicas'.",
     )
     for replica, counts in figures.answers.items():
         for code, count in sorted(counts.items()):
@@ -72,9 +75,12 @@ def metrics_text(
 
 
 class _FiguresPage:
-    """Families of samples with the same first labels. Names of objects need no escapes."""
+    """Families of samples with the same first labels.
 
-    def __init__(self, labels: str) -> None:
+    Values of labels are escaped here: a replica's name is what an EndpointSlice says, a user's to write.
+    """
+
+    def __init__(self, labels: Mapping[str, str]) -> None:
         self._labels = labels
         self._name = ""
         self._lines: list[str] = []
@@ -84,8 +90,9 @@ class _FiguresPage:
         self._lines += [f"# HELP {name} {meaning}", f"# TYPE {name} {kind}"]
 
     def sample(self, value: float, **labels: str) -> None:
-        more = "".join(f',{name}="{text}"' for name, text in labels.items())
-        self._lines.append(f"{self._name}{{{self._labels}{more}}} {value}")
+        labels = {**self._labels, **labels}
+        written = ",".join(f'{name}="{label_value(text)}"' for name, text in labels.items())
+        self._lines.append(f"{self._name}{{{written}}} {value}")
 
     def text(self) -> str:
         return "\n".join(self._lines) + "\n"

@@ -4,12 +4,16 @@ import asyncio
 import os
 from pathlib import Path
 
+from hypothesis import example, given
+from hypothesis import strategies as st
+
 from gpuyard.local.service_proxy.endpoints import ServiceReplica
 from gpuyard.local.service_proxy.figures import Figures
 from gpuyard.local.service_proxy.metrics_page import metrics_text, serve_metrics
+from gpuyard.metrics_text import parse_metrics
 
 _PAGE = """\
-# HELP gpuyard_service_requests_total Answers by replica; without one: the proxy's own.
+# HELP gpuyard_service_requests_total Answers by replica; without one: the proxy's, and long gone replicas'.
 # TYPE gpuyard_service_requests_total counter
 gpuyard_service_requests_total{namespace="default",service="d",replica="a",code="2xx"} 1
 # HELP gpuyard_service_requests_in_flight Requests under way, held ones included.
@@ -42,6 +46,19 @@ def test_the_page_has_every_figure() -> None:
     figures.begin(6.0)
     ports = [{ServiceReplica("a", "127.0.0.1", 41000): 1}, {ServiceReplica("a", "127.0.0.1", 41001): 2}]
     assert metrics_text("default", "d", figures, 10.0, held=0, in_flight=ports) == _PAGE
+
+
+@given(st.text())
+@example('a"} 1\ngpuyard_service_requests_in_flight{namespace="default",service="other"} 9\n# \\')
+def test_whatever_a_replica_is_called_it_forges_no_sample(name: str) -> None:
+    figures = Figures(0.0)
+    figures.begin(5.0)
+    figures.end(5.1, name, 200, 0.1)
+    page = metrics_text("default", "d", figures, 10.0, held=0, in_flight=[{ServiceReplica(name, "", 1): 1}])
+    samples = parse_metrics(page)
+    assert {(one.labels["namespace"], one.labels["service"]) for one in samples} == {("default", "d")}
+    names = [one.labels["replica"] for one in samples if "replica" in one.labels]
+    assert names == [name, name]
 
 
 async def test_the_socket_is_its_users_alone_and_replaces_a_dead_one(tmp_path: Path) -> None:
