@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 from dataclasses import dataclass, field
 from datetime import datetime
 
@@ -52,6 +53,8 @@ LOOK_S = 5.0
 _LATE_S = 0.05
 #: How soon a request is seen that waits for a service without replicas.
 WAKE_S = 0.2
+#: What a proxy gets to answer that: the others' requests wait for as long.
+_SLEEPER_LOOK_S = 1.0
 
 
 @dataclass
@@ -95,6 +98,8 @@ class AutoscalerController:
         self._wake_s = wake_s
         self._events = EventRecorder(api, "horizontal-pod-autoscaler", clock)
         self._seen: dict[str, _AutoscalerMemory] = {}
+        #: Of them nobody can tell whether a request waits, until their next look.
+        self._unclear: set[ObjectKey] = set()
         self._autoscalers = informers[AUTOSCALERS]
         self._queue: WorkQueue[ObjectKey] = WorkQueue(
             "autoscaler", self._sync, self._autoscalers.supervisor, self._autoscalers.reference
@@ -118,6 +123,7 @@ class AutoscalerController:
         if new is None:
             if old is not None:
                 self._seen.pop(uid_of(old), None)
+                self._unclear.discard(key_of(old))
         elif old is None or old["metadata"].get("generation") != new["metadata"].get("generation"):
             self._queue.add(key_of(new))
 
@@ -125,11 +131,21 @@ class AutoscalerController:
         """Looks at services without replicas, and has those handled that a request waits for."""
         while True:
             await asyncio.sleep(self._wake_s)
-            keys = list(self._autoscalers.objects)
-            waited_for = await asyncio.gather(*map(self._is_waited_for, keys))
-            for key, waits in zip(keys, waited_for, strict=True):
-                if waits:
-                    self._queue.add(key)
+            keys = self._autoscalers.objects.keys() - self._unclear
+            await asyncio.gather(*map(self._wake_if_waited_for, keys))
+
+    async def _wake_if_waited_for(self, key: ObjectKey) -> None:
+        """Where that fails or takes long, its next look has to do: it mustn't hold up the others again."""
+        self._unclear.add(key)
+        with (
+            self._autoscalers.supervisor.guard("autoscaler-sleepers", self._autoscalers.reference(key)),
+            suppress(TimeoutError),
+        ):
+            async with asyncio.timeout(_SLEEPER_LOOK_S):
+                waits = await self._is_waited_for(key)
+            self._unclear.discard(key)
+            if waits:
+                self._queue.add(key)
 
     async def _is_waited_for(self, key: ObjectKey) -> bool:
         autoscaler = self._autoscalers.objects.get(key)
@@ -141,6 +157,7 @@ class AutoscalerController:
         return load is not None and load.in_flight > 0
 
     async def _sync(self, key: ObjectKey) -> float | None:
+        self._unclear.discard(key)
         autoscaler = self._autoscalers.objects.get(key)
         if autoscaler is None or autoscaler["metadata"].get("deletionTimestamp"):
             return None

@@ -189,6 +189,47 @@ async def test_who_waits_is_seen_long_before_the_next_look(yard: Yard, clock: Cl
         await yard.until(lambda: replicas(yard) == 1)
 
 
+class Troubled(Loads):
+    """As `Loads`; a stopped proxy doesn't answer, and a broken one trips its reader over."""
+
+    async def service_load(self, namespace: str, service: str) -> ServiceLoad | None:
+        if service == "stopped":
+            await asyncio.Event().wait()
+        if service == "broken":
+            raise ZeroDivisionError("nobody foresaw it")
+        return await super().service_load(namespace, service)
+
+
+async def add_sleeper(yard: Yard, name: str) -> None:
+    reference = {**REFERENCE, "name": name}
+    deployment = a_deployment(0)
+    deployment["metadata"]["name"] = name
+    labels = {"app": name}
+    deployment["spec"]["selector"]["matchLabels"] = labels
+    deployment["spec"]["template"]["metadata"]["labels"] = labels
+    await yard.api.create(DEPLOYMENTS, deployment)
+    await yard.api.create(SERVICES, a_service(name, app=name))
+    await yard.api.create(AUTOSCALERS, an_autoscaler(name, scaleTargetRef=reference, minReplicas=0))
+
+
+async def test_who_waits_is_seen_whatever_is_wrong_with_others(yard: Yard, clock: Clock) -> None:
+    loads = Troubled()
+    loads.of["web"] = ServiceLoad(in_flight=0)
+    for name in ("broken", "stopped"):
+        await add_sleeper(yard, name)
+    await set_up(yard, replicas=0, minReplicas=0)
+    controller = AutoscalerController(
+        yard.api, clock, yard.informers, loads, seconds=clock.seconds, look_s=3600, wake_s=0.01
+    )
+    async with yard.running(controller):
+        # More than one round, so that each of the others has had its turn.
+        await looked(yard, loads)
+        await looked(yard, loads)
+        loads.of["web"] = ServiceLoad(in_flight=1, held=1)
+        await yard.until(lambda: replicas(yard) == 1)
+    assert (yard.object(DEPLOYMENTS, "stopped") or {})["spec"]["replicas"] == 0
+
+
 async def test_what_its_owner_has_stopped_stays_so(yard: Yard, clock: Clock) -> None:
     loads = Loads()
     loads.of["web"] = ServiceLoad(in_flight=2)
