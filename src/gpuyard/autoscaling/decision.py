@@ -97,6 +97,9 @@ def _fewest(spec: AutoscalerSpec, seen: Measured) -> int:
         return min(seen.current, 1)
     if seen.load.in_flight or seen.load.held:
         return 1
+    if seen.current and seen.is_starting:
+        # A model may load for longer than clients wait: it would never serve if it were put to sleep then.
+        return 1
     if seen.current == 0 or spec.scale_to_zero_s is None:
         return 0
     return 1 if seen.load.idle_s < spec.scale_to_zero_s else 0
@@ -137,7 +140,7 @@ def _by_metrics(
         replicas=replicas,
         metric=chosen.metric.name if chosen else "",
         numbers=numbers,
-        limit=_limit_text(spec, limited, wanted, replicas, floor),
+        limit=_limit_text(spec, seen, limited, wanted, replicas, floor),
     )
     why = f"{name} above target" if wanted > current else _BELOW_TARGET if wanted < current else ""
     if waking and wanted <= current:
@@ -164,10 +167,14 @@ def _unknown(
     return ScalingDecision(seen.current, "", (said,), reason, history, proposals, failure)
 
 
-def _limit_text(spec: AutoscalerSpec, limited: Limited, wanted: int, replicas: int, floor: int) -> str:
+def _limit_text(
+    spec: AutoscalerSpec, seen: Measured, limited: Limited, wanted: int, replicas: int, floor: int
+) -> str:
     """What keeps it from what is wanted, in a few words."""
     if replicas == wanted:
         return ""
+    if replicas == floor > spec.minimum and seen.is_starting:
+        return "no replica is ready yet"
     if replicas > wanted and limited.able[0] == "ScaleDownStabilized":
         return f"more were wanted within the last {spec.down.window_s:.0f} s"
     if replicas < wanted and limited.able[0] == "ScaleUpStabilized":

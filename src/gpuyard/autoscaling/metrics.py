@@ -45,6 +45,12 @@ class Measured:
     window: LoadWindow = field(default_factory=LoadWindow)
     utilization: Mapping[str, float] = field(default_factory=dict)
 
+    @property
+    def is_starting(self) -> bool:
+        """Whether there are replicas, of which none gets requests yet."""
+        staying = [one for one in self.replicas if not one.leaving]
+        return bool(staying) and not any(one.ready for one in staying)
+
 
 @dataclass(frozen=True)
 class MetricProposal:

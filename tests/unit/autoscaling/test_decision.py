@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from dataclasses import replace
 
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -129,6 +130,30 @@ def test_it_sleeps_after_the_time_that_its_owner_said() -> None:
     service = Service(SLEEPY, 1)
     assert service.looks([quiet(0), quiet(59.0), quiet(60.0)]) == [1, 1, 0]
     assert service.slept
+
+
+@pytest.mark.parametrize("pending", [True, False])
+@pytest.mark.parametrize("zero_s", [60.0, None])
+def test_what_still_starts_does_not_fall_asleep(pending: bool, zero_s: float | None) -> None:
+    """Whoever asked for it has left meanwhile."""
+    spec, history = replace(SLEEPY, scale_to_zero_s=zero_s), ScalingHistory()
+    starting = ScaledPod("web-0", pending=pending, ready=False)
+    for now_s in range(0, 1000, 5):
+        seen = Measured(1, [starting, ScaledPod("web-1", leaving=True, ready=False)], quiet(now_s))
+        decision = decide(spec, seen, history, now_s, slept=False)
+        history = done(decision, spec, 1, now_s)
+        assert decision.replicas == 1
+    assert decision.reason.sentence == (
+        "wants 0: 0 in flight, target 4 each; 1 for now, since no replica is ready yet"
+    )
+    # Once it is ready, it may.
+    assert decide(spec, Measured(1, ready(1), quiet(1000)), history, 1000.0, slept=False).replicas == 0
+
+
+def test_of_several_that_start_one_stays() -> None:
+    spec = replace(SLEEPY, behavior=True, down=replace(SLEEPY.down, window_s=0.0))
+    starting = [replace(one, ready=False) for one in ready(3)]
+    assert decide(spec, Measured(3, starting, quiet(900)), ScalingHistory(), 0.0, slept=False).replicas == 1
 
 
 def test_a_connection_that_is_open_keeps_it_awake() -> None:
