@@ -18,7 +18,7 @@ DEFAULT_TOLERANCE = 0.1
 DEFAULT_DOWN_WINDOW_S = 300.0
 MAX, MIN, DISABLED = "Max", "Min", "Disabled"
 PODS, PERCENT = "Pods", "Percent"
-_DURATION = re.compile(r"(?:(\d+)d)?(?:(\d+)h)?(?:(\d+)m)?(?:(\d+)s)?")
+_DURATION = re.compile(r"(?a)(?:(\d{1,9})d)?(?:(\d{1,9})h)?(?:(\d{1,9})m)?(?:(\d{1,9})s)?")
 _DAY_S, _HOUR_S, _MINUTE_S = 86_400, 3_600, 60
 
 

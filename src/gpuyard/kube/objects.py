@@ -6,6 +6,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, NamedTuple, TypeAlias
 
+from gpuyard.kube.wellknown import ANNOTATION_REVISION
+
 #: Raw JSON of one object. Values that the API hands out are shared: copy before changing.
 Manifest: TypeAlias = dict[str, Any]
 
@@ -44,6 +46,17 @@ def labels_of(manifest: Mapping[str, Any]) -> Mapping[str, str]:
 def annotations_of(manifest: Mapping[str, Any]) -> Mapping[str, str]:
     """`metadata.annotations`, empty when absent."""
     return manifest.get("metadata", {}).get("annotations") or {}
+
+
+def number_in(manifest: Mapping[str, Any], annotation: str) -> int | None:
+    """A number in an annotation that isn't negative and fits into 64 bits; None for something else."""
+    text = annotations_of(manifest).get(annotation, "")
+    return int(text) if text.isascii() and text.isdecimal() and len(text) <= 18 else None
+
+
+def revision_of(manifest: Mapping[str, Any]) -> int:
+    """The number of the change that a Deployment or a ReplicaSet is at; 0 where it has none."""
+    return number_in(manifest, ANNOTATION_REVISION) or 0
 
 
 def controller_of(manifest: Mapping[str, Any]) -> Mapping[str, Any] | None:

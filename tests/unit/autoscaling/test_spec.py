@@ -43,7 +43,18 @@ def test_what_is_said_holds() -> None:
 
 @pytest.mark.parametrize(
     ("text", "seconds"),
-    [("90s", 90), ("15m", 900), ("1h30m", 5400), ("2d", 172_800), ("", None), ("soon", None), ("15", None)],
+    [
+        ("90s", 90),
+        ("15m", 900),
+        ("1h30m", 5400),
+        ("2d", 172_800),
+        ("", None),
+        ("soon", None),
+        ("15", None),
+        ("9" * 400 + "s", None),
+        ("9" * 5000 + "s", None),
+        ("٣s", None),
+    ],
 )
 def test_durations(text: str, seconds: float | None) -> None:
     assert duration_s(text) == seconds

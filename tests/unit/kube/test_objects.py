@@ -15,14 +15,29 @@ from gpuyard.kube.objects import (
     controller_of,
     key_of,
     labels_of,
+    number_in,
+    revision_of,
     uid_of,
 )
+from gpuyard.kube.wellknown import ANNOTATION_REVISION
 
 
 def test_keys() -> None:
     assert key_of({"metadata": {"namespace": "d", "name": "p"}}) == ObjectKey("d", "p")
     assert key_of({"metadata": {"name": "n1"}}) == ObjectKey("", "n1")
     assert [str(key) for key in (ObjectKey("d", "p"), ObjectKey("", "n1"))] == ["d/p", "n1"]
+
+
+@pytest.mark.parametrize(
+    ("text", "number"),
+    [("0", 0), ("7", 7), ("9" * 18, 10**18 - 1), ("9" * 19, None), ("9" * 5000, None)]
+    + [(text, None) for text in ("", "x", "-1", "1.5", " 1", "٣", "²")],
+)
+def test_numbers_in_annotations(text: str, number: int | None) -> None:
+    manifest = {"metadata": {"annotations": {ANNOTATION_REVISION: text}}}
+    assert number_in(manifest, ANNOTATION_REVISION) == number
+    assert revision_of(manifest) == (number or 0)
+    assert number_in({"metadata": {}}, ANNOTATION_REVISION) is None
 
 
 @pytest.mark.parametrize("metadata", [{}, {"labels": None, "annotations": None}])

@@ -14,7 +14,7 @@ import orjson
 
 from gpuyard.controllers.adoption import controller_reference
 from gpuyard.controllers.deployment.rolling import ReplicaBounds
-from gpuyard.kube.objects import DEPLOYMENTS, REPLICA_SETS, Manifest, annotations_of
+from gpuyard.kube.objects import DEPLOYMENTS, REPLICA_SETS, Manifest, annotations_of, number_in, revision_of
 from gpuyard.kube.wellknown import (
     ANNOTATION_DESIRED_REPLICAS,
     ANNOTATION_LAST_APPLIED,
@@ -52,17 +52,6 @@ def is_of(deployment: Manifest, replica_set: Manifest) -> bool:
 def age_of(manifest: Manifest) -> tuple[str, str]:
     """Sorts the older first."""
     return manifest["metadata"].get("creationTimestamp", ""), manifest["metadata"]["name"]
-
-
-def revision_of(manifest: Manifest) -> int:
-    """The number in its annotation; 0 for none, or for what is no number."""
-    return number_in(manifest, ANNOTATION_REVISION) or 0
-
-
-def number_in(manifest: Manifest, annotation: str) -> int | None:
-    """A number that isn't negative; None for something else."""
-    text = annotations_of(manifest).get(annotation, "")
-    return int(text) if text.isascii() and text.isdecimal() and len(text) <= 18 else None
 
 
 def new_replica_set(deployment: Manifest, revision: int, size: int, bounds: ReplicaBounds) -> Manifest:

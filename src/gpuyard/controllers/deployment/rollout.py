@@ -16,8 +16,6 @@ from gpuyard.controllers.deployment.revisions import (
     current_of,
     is_of,
     new_replica_set,
-    number_in,
-    revision_of,
     size_annotations,
     to_forget,
 )
@@ -44,6 +42,8 @@ from gpuyard.kube.objects import (
     annotations_of,
     controller_of,
     key_of,
+    number_in,
+    revision_of,
     uid_of,
     with_kind,
 )

@@ -15,10 +15,10 @@ from gpuyard.kube.objects import (
     Manifest,
     annotations_of,
     controller_uid,
+    revision_of,
     uid_of,
 )
 from gpuyard.kube.wellknown import ANNOTATION_SPEC, ANNOTATION_STOPPED_AT, LABEL_RUN, LABEL_TEMPLATE_HASH
-from gpuyard.runs.services.rollout import revision_of
 from gpuyard.runs.services.rollout_watch import find_deployment
 from gpuyard.runs.services.updating import change_deployment
 from gpuyard.runs.submitting.services.decision import room_for

@@ -14,12 +14,11 @@ from gpuyard.kube.objects import (
     DEPLOYMENTS,
     REPLICA_SETS,
     Manifest,
-    annotations_of,
     controller_uid,
+    revision_of,
     uid_of,
 )
 from gpuyard.kube.pods import container_statuses, is_terminal
-from gpuyard.kube.wellknown import ANNOTATION_REVISION
 from gpuyard.workloads.serving.service_state import is_ready
 
 _STALLED = "ProgressDeadlineExceeded"
@@ -99,12 +98,6 @@ def newest(deployment: Manifest, replica_sets: Sequence[Manifest]) -> Manifest |
     if status.get("observedGeneration", 0) < deployment["metadata"].get("generation", 0):
         return None
     return next((rs for rs in numbered if revision_of(rs) == current), None)
-
-
-def revision_of(manifest: Manifest) -> int:
-    """The number of the change that a Deployment or a ReplicaSet is at; 0 where it has none."""
-    said = annotations_of(manifest).get(ANNOTATION_REVISION, "")
-    return int(said) if said.isdecimal() else 0
 
 
 def is_crashing(pod: Manifest) -> bool:

@@ -8,7 +8,7 @@ import pytest
 
 from gpuyard.kube.objects import Manifest
 from gpuyard.kube.wellknown import ANNOTATION_REVISION
-from gpuyard.runs.services.rollout import ServiceRollout, newest, revision_of
+from gpuyard.runs.services.rollout import ServiceRollout, newest
 
 
 def deployment(
@@ -126,4 +126,5 @@ def test_the_newest_is_the_one_with_the_deployment_s_number() -> None:
     assert newest(deployment(revision=1), SETS) == SETS[0]
     assert newest(deployment(revision=3), SETS) is None
     assert newest(deployment(seen=False), SETS) is None
-    assert revision_of({"metadata": {"annotations": {ANNOTATION_REVISION: "x"}}}) == 0
+    huge: Manifest = {"metadata": {"annotations": {ANNOTATION_REVISION: "9" * 5000}}}
+    assert newest(deployment(revision=2), [huge, *SETS]) == SETS[1]
