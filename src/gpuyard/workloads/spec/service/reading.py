@@ -103,7 +103,10 @@ def _latency(written: str) -> Decimal:
     found = re.fullmatch(r"(?a)(\d{1,6}(?:\.\d{1,3})?)(ms|s)", written.strip())
     if found is None or not Decimal(found[1]):
         raise ValueError(f"{written!r} is no time of an answer; write for example 800ms or 2s")
-    return Decimal(found[1]) / (1000 if found[2] == "ms" else 1)
+    seconds = Decimal(found[1]) / (1000 if found[2] == "ms" else 1)
+    if seconds * 1000 % 1:
+        raise ValueError(f"{written!r} has a fraction of a millisecond; write for example 2ms or 800ms")
+    return seconds
 
 
 def _query(written: str) -> str:
