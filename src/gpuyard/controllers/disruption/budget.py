@@ -7,13 +7,14 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable, Mapping, Sequence
+from contextlib import suppress
 from datetime import datetime, timedelta
 from typing import Any, NamedTuple
 
 from gpuyard.kube.conditions import condition_is_true, find_condition
 from gpuyard.kube.objects import Manifest, ObjectKey, controller_of, key_of, labels_of, uid_of
 from gpuyard.kube.selectors import selects
-from gpuyard.kube.timestamps import format_time, parse_time
+from gpuyard.kube.timestamps import format_time, later, parse_time
 
 #: A pod that was to be evicted and is still there counts again after this.
 DELETION_TIMEOUT = timedelta(minutes=2)
@@ -91,7 +92,9 @@ def budget_status(
     """The status as it should be."""
     old = budget.get("status") or {}
     if wanted.failure:
-        return _with_condition({**old, "disruptionsAllowed": 0}, now, failure=wanted.failure)
+        told = {name: format_time(at) for name, at in _times(old).items()}
+        readable = {**old, "disruptedPods": told} if "disruptedPods" in old else old
+        return _with_condition({**readable, "disruptionsAllowed": 0}, now, failure=wanted.failure)
     disrupted = _disrupted(budget, pods, now)
     healthy = sum(_is_healthy(pod) and key_of(pod).name not in disrupted for pod in pods)
     spare = healthy - wanted.healthy
@@ -110,8 +113,8 @@ def budget_status(
 
 def next_look_s(status: Mapping[str, Any], now: datetime) -> float | None:
     """After how many seconds a pod that was to be evicted, and isn't gone, counts again."""
-    times = [parse_time(at) for at in (status.get("disruptedPods") or {}).values()]
-    return (min(times) + DELETION_TIMEOUT - now).total_seconds() if times else None
+    times = _times(status).values()
+    return (_counts_again_at(min(times)) - now).total_seconds() if times else None
 
 
 def _with_condition(status: Mapping[str, Any], now: datetime, *, failure: str = "") -> dict[str, Any]:
@@ -134,11 +137,24 @@ def _with_condition(status: Mapping[str, Any], now: datetime, *, failure: str = 
 
 def _disrupted(budget: Manifest, pods: Sequence[Manifest], now: datetime) -> dict[str, str]:
     """Pods that are about to be deleted, and since when."""
-    told: Mapping[str, str] = (budget.get("status") or {}).get("disruptedPods") or {}
     there = {key_of(pod).name for pod in pods if not pod["metadata"].get("deletionTimestamp")}
+    told = _times(budget.get("status") or {})
     return {
-        name: at for name, at in told.items() if name in there and parse_time(at) + DELETION_TIMEOUT > now
+        name: format_time(at) for name, at in told.items() if name in there and _counts_again_at(at) > now
     }
+
+
+def _times(status: Mapping[str, Any]) -> dict[str, datetime]:
+    """Of pods that were to be evicted, when; without what is no time, such as a damage leaves."""
+    found = {}
+    for name, at in (status.get("disruptedPods") or {}).items():
+        with suppress(TypeError, ValueError):
+            found[name] = parse_time(at)
+    return found
+
+
+def _counts_again_at(evicted: datetime) -> datetime:
+    return later(evicted, int(DELETION_TIMEOUT.total_seconds()))
 
 
 def _is_healthy(pod: Manifest) -> bool:

@@ -120,6 +120,23 @@ def test_a_pod_that_is_about_to_be_evicted_counts_no_more() -> None:
     assert next_look_s(later, NOW) is None
 
 
+@pytest.mark.parametrize("at", ["", "yesterday", "2026-13-01T00:00:00Z", None, 7])
+def test_what_is_no_time_does_not_freeze_it(at: Any) -> None:
+    damaged = {"disruptedPods": {"a": at, "b": format_time(NOW)}}
+    status = budget_status(a_budget(damaged), [a_pod("a"), a_pod("b")], Expectation(2, 1), NOW)
+    assert (status["currentHealthy"], status["disruptedPods"]) == (1, {"b": format_time(NOW)})
+    failed = budget_status(a_budget(damaged), [], Expectation(failure="found no controllers"), NOW)
+    assert failed["disruptedPods"] == {"b": format_time(NOW)}
+    assert next_look_s(failed, NOW) == DELETION_TIMEOUT.total_seconds()
+
+
+def test_the_last_moment_of_all_is_a_time() -> None:
+    last = {"disruptedPods": {"a": "9999-12-31T23:59:59Z"}}
+    status = budget_status(a_budget(last), [a_pod("a")], Expectation(1, 0), NOW)
+    assert status["disruptedPods"] == last["disruptedPods"]
+    assert (next_look_s(status, NOW) or 0) > 0
+
+
 def test_nothing_is_allowed_that_nobody_can_count() -> None:
     old = {"disruptionsAllowed": 2, "currentHealthy": 3, "observedGeneration": 3}
     status = budget_status(a_budget(old), [], Expectation(failure="found no controllers"), NOW)
