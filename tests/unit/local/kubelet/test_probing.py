@@ -101,6 +101,16 @@ async def test_ports_that_a_template_claims_are_no_pod_s(host: Host) -> None:
         assert annotations_of(pod)["a"] == "b"
 
 
+async def test_a_probe_of_a_host_that_is_none_fails(host: Host) -> None:
+    async with host.running():
+        probe = {"tcpSocket": {"host": "a..b", "port": 80}, **_SOON}
+        await host.create("a", "sleep", "60", main={"livenessProbe": probe}, restartPolicy="Never")
+        await host.until("a", lambda pod: pod["status"]["phase"] == "Failed")
+        assert await host.messages("Unhealthy") == [
+            "Liveness probe failed: dial tcp: lookup a..b: no such host"
+        ]
+
+
 async def test_a_failed_liveness_probe_starts_the_container_again(host: Host, folder: Path) -> None:
     async with host.running():
         await _serve(
