@@ -113,7 +113,7 @@ async def test_unless_the_budget_lets_it_go(api: ObjectApi) -> None:
     await run(api, "p", ready=False)
     spec = {"minAvailable": 1, "unhealthyPodEvictionPolicy": "AlwaysAllow"}
     await limit(api, 0, currentHealthy=1, desiredHealthy=2, spec=spec)
-    await evict(api, "p")
+    assert (await evict(api, "p"))["metadata"]["deletionTimestamp"]
 
 
 async def test_two_budgets_for_one_pod_are_not_served(api: ObjectApi) -> None:
@@ -127,7 +127,7 @@ async def test_two_budgets_for_one_pod_are_not_served(api: ObjectApi) -> None:
 async def test_budgets_of_others_do_not_matter(api: ObjectApi) -> None:
     await run(api, "p")
     await limit(api, 0, spec={"minAvailable": 1, "selector": {"matchLabels": {"app": "db"}}})
-    await evict(api, "p")
+    assert (await evict(api, "p"))["metadata"]["deletionTimestamp"]
 
 
 async def test_a_dry_run_and_another_pod_take_nothing(api: ObjectApi) -> None:

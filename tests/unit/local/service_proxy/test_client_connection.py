@@ -306,10 +306,10 @@ _REQUESTS = (
 @settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(cuts=st.lists(st.integers(1, len(_REQUESTS) - 1), max_size=12, unique=True))
 def test_however_the_bytes_of_requests_are_cut_they_mean_the_same(cuts: list[int]) -> None:
-    asyncio.run(_send_in_pieces(sorted(cuts)))
+    asyncio.run(_expect_answers_to_pieces(sorted(cuts)))
 
 
-async def _send_in_pieces(cuts: list[int]) -> None:
+async def _expect_answers_to_pieces(cuts: list[int]) -> None:
     from contextlib import AsyncExitStack
 
     async with AsyncExitStack() as stack, running_proxy() as proxy:

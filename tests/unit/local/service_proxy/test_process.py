@@ -103,7 +103,7 @@ async def _running(api: FakeApi, tmp_path: Path) -> AsyncIterator[tuple[ServiceP
         yield proxy, task
     finally:
         proxy.stop()
-        await asyncio.wait_for(task, 30)
+        await asyncio.wait_for(task, 60)
 
 
 async def _ask(port: int) -> bytes:
@@ -172,6 +172,7 @@ async def test_it_ends_at_once_without_an_address(tmp_path: Path) -> None:
     api.put(SERVICES, _service(closed_port(), address="None"))
     async with _running(api, tmp_path) as (_, task):
         await task
+        assert task.done()
 
 
 async def test_it_follows_its_services_ports(backend: Backend, tmp_path: Path) -> None:
