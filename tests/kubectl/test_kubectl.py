@@ -523,8 +523,8 @@ def test_autoscalers(yard: Yard, namespace: str) -> None:
     assert '"gpuyard_service_requests_in_flight" on pods' in described
     assert "Min replicas:" in described
     yard.kubectl("-n", namespace, "create", "deployment", "d", "--image=i")
-    # By the use of processors, which a yard doesn't measure; kubectl asks for it in autoscaling/v1. Newer ones
-    # try version 2 first, and don't pass on what they were told.
+    # By the use of processors, which a yard doesn't measure; kubectl asks for it in autoscaling/v1. Newer
+    # ones try version 2 first, and don't pass on what they were told.
     refused = yard.kubectl("-n", namespace, "autoscale", "deployment", "d", "--max=2", fails=True)
     assert KINDS in refused or "failed to create autoscaling/v2 HPA" in refused
 
