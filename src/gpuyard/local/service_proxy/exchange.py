@@ -30,6 +30,10 @@ _FULL = "no replica is ready, and too many requests wait for one already: try ag
 _WAITED = (
     "no replica has become ready in {:.0f} s: see `gpuyard ps` and `gpuyard explain`, and try again later"
 )
+_ENDS = (
+    "this address of the service ends, and no replica is ready to answer before: "
+    "see `gpuyard ps`, and try again later"
+)
 
 
 class Client(Protocol):
@@ -198,7 +202,9 @@ class Exchange:
     def _look(self) -> None:
         replica = self._replicas.begin()
         if replica is None:
-            if not self._replicas.wait(self, self._kept_bytes, self._until):
+            if self._replicas.is_draining:
+                self.must_not_wait()
+            elif not self._replicas.wait(self, self._kept_bytes, self._until):
                 self.refuse(ProxyRefusal(HTTPStatus.SERVICE_UNAVAILABLE, _FULL, _RETRY_AFTER_S))
             return
         self._replica = replica
@@ -217,6 +223,10 @@ class Exchange:
         """No replica was ready for as long as may be waited."""
         sentence = _WAITED.format(self._limits.hold_s)
         self.refuse(ProxyRefusal(HTTPStatus.SERVICE_UNAVAILABLE, sentence, _RETRY_AFTER_S))
+
+    def must_not_wait(self) -> None:
+        """The proxy ends: it finishes what a replica has, and no more."""
+        self.refuse(ProxyRefusal(HTTPStatus.SERVICE_UNAVAILABLE, _ENDS, _RETRY_AFTER_S))
 
     async def _connect(self, replica: ServiceReplica) -> None:
         connection = await self._replicas.connect(replica)

@@ -68,8 +68,8 @@ class ServiceProxy:
         self._ports: dict[ServicePort, PortProxy] = {}
         #: Those that listen, or try to.
         self._listening: dict[ServicePort, asyncio.Task[None]] = {}
-        #: Those that the Service has no more.
-        self._closing: set[asyncio.Task[None]] = set()
+        #: Those that the Service has no more: they finish what they have.
+        self._closing: dict[asyncio.Task[None], tuple[ServicePort, PortProxy]] = {}
 
     def stop(self) -> None:
         """Begins the end: what is under way is finished first."""
@@ -78,7 +78,7 @@ class ServiceProxy:
 
     def page(self) -> str:
         """Its figures."""
-        ports = self._ports.values()
+        ports = [port for _, port in self._serving]
         return metrics_text(
             self._namespace,
             self._name,
@@ -87,6 +87,11 @@ class ServiceProxy:
             held=sum(port.replicas.waiting for port in ports),
             in_flight=[port.replicas.in_flight for port in ports],
         )
+
+    @property
+    def _serving(self) -> list[tuple[ServicePort, PortProxy]]:
+        """All that may have requests."""
+        return [*self._ports.items(), *self._closing.values()]
 
     async def run(self, metrics_socket: Path) -> None:
         """Serves; tells its figures on the socket."""
@@ -164,7 +169,7 @@ class ServiceProxy:
         self._set_ready()
 
     def _set_ready(self) -> None:
-        for port, proxy in self._ports.items():
+        for port, proxy in self._serving:
             proxy.set_ready(ready_replicas(self._slices.objects.values(), port.name))
 
     async def _listen(self, proxy: PortProxy, service: Manifest, host: str, port: int) -> None:
@@ -185,10 +190,11 @@ class ServiceProxy:
 
     def _close(self, port: ServicePort) -> None:
         """Has what is under way at a port finished, meanwhile."""
-        closing = self._end(self._ports.pop(port), self._listening.pop(port))
+        proxy = self._ports.pop(port)
+        closing = self._end(proxy, self._listening.pop(port))
         task = asyncio.create_task(closing, name=f"close-{port.number}")
-        self._closing.add(task)
-        task.add_done_callback(self._closing.discard)
+        self._closing[task] = port, proxy
+        task.add_done_callback(self._closing.pop)
 
     async def _end(self, proxy: PortProxy, listening: asyncio.Task[None]) -> None:
         listening.cancel()

@@ -22,6 +22,9 @@ class Waiter(Protocol):
     def waited_too_long(self) -> None:
         """None was, for as long as may be waited. The request has left the queue."""
 
+    def must_not_wait(self) -> None:
+        """Nothing waits any more. The request leaves the queue."""
+
 
 class Replicas:
     """The replicas behind one port of a Service, the connections to them that are kept, and who waits.
@@ -31,6 +34,8 @@ class Replicas:
     """
 
     def __init__(self, limits: ProxyLimits) -> None:
+        #: Whether no request may wait.
+        self.is_draining = False
         self._limits = limits
         self._loop = asyncio.get_running_loop()
         self._balancer = Balancer(limits.refused_s)
@@ -144,6 +149,12 @@ class Replicas:
         for connections in self._kept.values():
             while connections and connections[0].kept_since <= oldest:
                 connections.pop(0).close()
+
+    def drain(self) -> None:
+        """From now on no request waits: those that do are told."""
+        self.is_draining = True
+        for waiter in list(self._waiting):
+            waiter.must_not_wait()
 
     def close(self) -> None:
         """Closes the kept connections."""

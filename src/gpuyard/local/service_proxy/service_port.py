@@ -64,12 +64,13 @@ class PortProxy:
             self._all_left.set()
 
     async def close(self) -> None:
-        """Stops listening, has what is under way finished, and cuts what isn't in time."""
+        """Stops listening, refuses what waits, has the rest finished, and cuts what isn't in time."""
         if self._server is not None:
             self._server.close()
         self.is_draining = True
         for connection in list(self._connections):
             connection.drain()
+        self.replicas.drain()
         try:
             async with asyncio.timeout(self.limits.drain_s):
                 await self._until_all_left()

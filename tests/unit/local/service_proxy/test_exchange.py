@@ -240,6 +240,23 @@ async def test_a_proxy_that_ends_finishes_what_is_under_way(backend: Backend) ->
         await closing
 
 
+async def test_a_proxy_that_ends_refuses_what_waits_at_once(backend: Backend) -> None:
+    async with running_proxy(drain_s=600.0) as proxy:
+        waiting, reading = await proxy.connect(), await proxy.connect()
+        waiting.send(_POST * 2)
+        reading.send(_GET[:-2])
+        await until_async(lambda: proxy.proxy.replicas.waiting, "one waits")
+        await until_async(lambda: any(one._in_head for one in proxy.proxy._connections), "one is read")
+        closing = asyncio.create_task(proxy.proxy.close())
+        answers = await waiting.rest()
+        assert answers.count(b"HTTP/1.1 503 ") == 2
+        assert answers.count(b"\r\nRetry-After: 5\r\n") == 2
+        assert b"\nthis address of the service ends" in answers
+        reading.send(b"\r\n")
+        assert (await reading.rest()).startswith(b"HTTP/1.1 503 ")
+        await closing
+
+
 async def test_a_proxy_that_ends_waits_for_no_one_for_ever(backend: Backend) -> None:
     async def hangs(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         await reader.read()

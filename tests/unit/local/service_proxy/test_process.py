@@ -17,7 +17,14 @@ from gpuyard.client.events import EventRecorder
 from gpuyard.kube.objects import ENDPOINT_SLICES, EVENTS, SERVICES, Manifest, Resource
 from gpuyard.local.service_proxy.limits import ProxyLimits
 from gpuyard.local.service_proxy.process import ServiceProxy, bind_problem
-from tests.unit.local.service_proxy.conftest import OK, Backend, Client, FakeReplica, closed_port
+from tests.unit.local.service_proxy.conftest import (
+    OK,
+    Backend,
+    Client,
+    FakeReplica,
+    closed_port,
+    read_request,
+)
 from tests.waiting import until_async
 
 _ADDRESS = "127.96.7.7"
@@ -95,9 +102,11 @@ def _slice(*replicas: FakeReplica) -> Manifest:
 
 
 @asynccontextmanager
-async def _running(api: FakeApi, tmp_path: Path) -> AsyncIterator[tuple[ServiceProxy, asyncio.Task[None]]]:
+async def _running(
+    api: FakeApi, tmp_path: Path, *, drain_s: float = 0.2
+) -> AsyncIterator[tuple[ServiceProxy, asyncio.Task[None]]]:
     events = EventRecorder(cast(KubeApi, api), "service-proxy", lambda: datetime(2026, 1, 1, tzinfo=UTC))
-    proxy = ServiceProxy(cast(KubeApi, api), events, "default", "d", ProxyLimits(drain_s=0.2))
+    proxy = ServiceProxy(cast(KubeApi, api), events, "default", "d", ProxyLimits(drain_s=drain_s))
     task = asyncio.create_task(proxy.run(tmp_path / "d.sock"))
     try:
         yield proxy, task
@@ -156,6 +165,38 @@ async def test_it_goes_on_with_what_it_knows_while_the_api_is_away(backend: Back
 async def _reaches(port: int, replica: FakeReplica) -> bool:
     await _ask(port)
     return bool(replica.requests)
+
+
+async def test_what_it_finishes_goes_to_the_replicas_of_now(backend: Backend, tmp_path: Path) -> None:
+    api, port = FakeApi(), closed_port()
+    api.put(SERVICES, _service(port))
+    async with _running(api, tmp_path, drain_s=600.0) as (proxy, task):
+        gone = await backend.answering(name="gone")
+        api.put(ENDPOINT_SLICES, _slice(gone))
+        assert await _asked(port) == OK
+        reader, writer = await asyncio.open_connection(_ADDRESS, port)
+        writer.write(b"POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 2\r\n\r\nhiGET / HTTP/1.1\r\nHost: ")
+        assert await read_request(reader) == OK
+        api.remove(SERVICES, "d")
+        await until_async(lambda: _refuses(port), "it listens no more")
+        replica = await backend.answering(name="later")
+        api.put(ENDPOINT_SLICES, _slice(replica))
+        api.remove(ENDPOINT_SLICES, f"d-{gone.port}")
+        await until_async(lambda: 'replica="gone"} ' not in proxy.page(), "the other one is known to be gone")
+        writer.write(b"a\r\n\r\n")
+        assert b"Connection: close" in await read_request(reader)
+        assert len(replica.requests) == 1
+        await task
+        writer.close()
+
+
+async def _refuses(port: int) -> bool:
+    try:
+        _, writer = await asyncio.open_connection(_ADDRESS, port)
+    except ConnectionRefusedError:
+        return True
+    writer.transport.abort()
+    return False
 
 
 async def test_it_ends_when_its_service_is_another_one(tmp_path: Path) -> None:
