@@ -39,7 +39,7 @@ class ServiceProxies:
         self._paths = paths
         self._services = services
         self._changed = asyncio.Event()
-        #: By the uid of their Service.
+        #: By the uid of their Service; those of one that is gone stay until its process has ended.
         self._keepers: dict[str, asyncio.Task[None]] = {}
         services.add_handler(lambda _old, _new: self._changed.set())
 
@@ -66,16 +66,16 @@ class ServiceProxies:
             while True:
                 self._changed.clear()
                 wanted = self._wanted()
-                for uid in [uid for uid in self._keepers if uid not in wanted]:
-                    await _cancelled(self._keepers.pop(uid))
                 for uid, service in wanted.items():
                     if uid not in self._keepers:
                         self._keepers[uid] = asyncio.create_task(self._keep(service), name=f"proxy-{uid}")
                 self._end_others(wanted)
                 await self._changed.wait()
         finally:
-            for keeper in self._keepers.values():
-                await _cancelled(keeper)
+            keepers = list(self._keepers.values())
+            for keeper in keepers:
+                keeper.cancel()
+            await asyncio.gather(*keepers, return_exceptions=True)
             self._keepers.clear()
 
     def _wanted(self) -> dict[str, Manifest]:
@@ -84,9 +84,13 @@ class ServiceProxies:
         return {uid_of(one): one for one in services if _address(one) not in ("", _HEADLESS)}
 
     async def _keep(self, service: Manifest) -> None:
-        """Has a process of this Service live: an earlier daemon's, or one that is started."""
+        """Has a process of this Service live: an earlier daemon's, or one that is started.
+
+        Goes with the Service, when the process has ended: a child has to be waited for.
+        """
         loop = asyncio.get_running_loop()
-        key, files = key_of(service), ProxyFiles.of(self._paths, uid_of(service))
+        key, uid = key_of(service), uid_of(service)
+        files = ProxyFiles.of(self._paths, uid)
         retry_s = _RETRY_S
         while True:
             began = loop.time()
@@ -104,6 +108,9 @@ class ServiceProxies:
             if loop.time() - began > _HEALTHY_S:
                 retry_s = _RETRY_S
             await asyncio.sleep(retry_s)
+            if uid not in self._wanted():
+                del self._keepers[uid]
+                return
             log.warning("the proxy of service %s has ended; it is started again", key)
             retry_s = min(retry_s * 2, _RETRY_MAX_S)
 
@@ -122,8 +129,3 @@ class ServiceProxies:
 
 def _address(service: Manifest) -> str:
     return str((service.get("spec") or {}).get("clusterIP") or "")
-
-
-async def _cancelled(task: asyncio.Task[None]) -> None:
-    task.cancel()
-    await asyncio.gather(task, return_exceptions=True)

@@ -92,6 +92,17 @@ async def test_a_proxy_ends_with_its_service(api: ObjectApi, paths: YardPaths) -
         await asyncio.to_thread(end_proxies, paths)
 
 
+async def test_a_proxy_whose_service_is_gone_leaves_no_zombie(api: ObjectApi, paths: YardPaths) -> None:
+    service = await _service(api, "digits")
+    try:
+        async with keeping(api, paths):
+            pid = await _pid_of(paths, service)
+            await api.delete(SERVICES, "digits", "default")
+            await until_async(lambda: not Path(f"/proc/{pid}").exists(), "it is waited for")
+    finally:
+        await asyncio.to_thread(end_proxies, paths)
+
+
 async def test_a_proxy_whose_service_went_while_no_daemon_looked_is_ended(
     api: ObjectApi, paths: YardPaths
 ) -> None:
