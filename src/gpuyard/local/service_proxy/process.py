@@ -103,6 +103,8 @@ class ServiceProxy:
                 for informer in (self._services, self._slices)
             ),
         ]
+        for watch in watches:
+            watch.add_done_callback(self._note_end)
         try:
             await self._follow()
         finally:
@@ -112,6 +114,14 @@ class ServiceProxy:
             for watch in watches:
                 watch.cancel()
             await asyncio.gather(*watches, return_exceptions=True)
+
+    def _note_end(self, watch: asyncio.Task[None]) -> None:
+        """Ends with a watch that failed in an unforeseen way: what is known would get stale, and nobody would
+        notice. The daemon starts another process."""
+        if not watch.cancelled():
+            name = watch.get_name()
+            log.error("%s has ended, so the proxy ends", name, exc_info=watch.exception())
+            self.stop()
 
     async def _tell(self, metrics_socket: Path) -> None:
         """Has its figures told until cancelled. The yard's folder of sockets goes with the daemon, and comes

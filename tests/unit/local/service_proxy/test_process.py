@@ -11,6 +11,8 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, cast
 
+import pytest
+
 from gpuyard import errors
 from gpuyard.client.api import KubeApi, ObjectList, WatchEvent
 from gpuyard.client.events import EventRecorder
@@ -36,6 +38,7 @@ class FakeApi:
     def __init__(self) -> None:
         self.objects: dict[Resource, dict[str, Manifest]] = {SERVICES: {}, ENDPOINT_SLICES: {}, EVENTS: {}}
         self.down = False
+        self.broken: Resource | None = None
         self._version = 0
         self._watchers: list[tuple[Resource, asyncio.Queue[WatchEvent | None]]] = []
 
@@ -62,6 +65,8 @@ class FakeApi:
                 queue.put_nowait(event)
 
     async def list(self, resource: Resource, namespace: str | None = None, **_: str) -> ObjectList:
+        if resource == self.broken:
+            raise RuntimeError("nobody foresaw this")
         if self.down:
             raise errors.ConnectionFailed("nobody answers")
         return ObjectList(list(self.objects[resource].values()), str(self._version))
@@ -206,6 +211,20 @@ async def test_it_ends_when_its_service_is_another_one(tmp_path: Path) -> None:
         await until_async((tmp_path / "d.sock").exists, "it has begun")
         api.put(SERVICES, _service(closed_port(), uid="another"))
         await task
+
+
+@pytest.mark.parametrize("resource", [SERVICES, ENDPOINT_SLICES])
+async def test_it_ends_when_a_watch_does(
+    resource: Resource, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    api = FakeApi()
+    api.put(SERVICES, _service(closed_port()))
+    async with _running(api, tmp_path) as (_, task):
+        await until_async((tmp_path / "d.sock").exists, "it has begun")
+        api.broken = resource
+        api.go_down()
+        await task
+    assert f"informer-{resource.plural} has ended" in caplog.text
 
 
 async def test_it_ends_at_once_without_an_address(tmp_path: Path) -> None:
