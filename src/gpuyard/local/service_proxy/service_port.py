@@ -46,9 +46,17 @@ class PortProxy:
             OSError: the address can't be had.
         """
         loop = asyncio.get_running_loop()
+        # In two steps: cut short in the second, it is ours to close already.
         self._server = await loop.create_server(
-            self._protocol, host, port, family=socket.AF_INET, backlog=_BACKLOG, reuse_address=True
+            self._protocol,
+            host,
+            port,
+            family=socket.AF_INET,
+            backlog=_BACKLOG,
+            reuse_address=True,
+            start_serving=False,
         )
+        await self._server.start_serving()
         self._sweeper = asyncio.create_task(self._sweep(), name=f"sweep-{port}")
         found: int = self._server.sockets[0].getsockname()[1]
         return found
