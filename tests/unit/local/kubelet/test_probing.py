@@ -196,7 +196,7 @@ async def test_a_program_that_never_listens(host: Host, folder: Path) -> None:
         pod = await host.finished("a")
         port = listening_port(pod, 8000)
         # With restartPolicy Never nothing starts it again.
-        assert await host.messages("Killing") == ["Container main failed startup probe"]
+        assert await host.messages("Killing") == ["Stopping container main"]
         assert await host.messages("Unhealthy") == [
             f'Startup probe failed: Get "http://127.0.0.1:{port}/healthz": '
             f"dial tcp 127.0.0.1:{port}: connect: connection refused"

@@ -14,7 +14,6 @@ from typing import Any
 from gpuyard.kube.objects import Manifest
 from gpuyard.local.kubelet.context import KubeletContext
 from gpuyard.local.kubelet.pods.container_states import ContainerState
-from gpuyard.local.kubelet.pods.plan import NEVER
 from gpuyard.local.kubelet.pods.starting import Tell
 from gpuyard.local.kubelet.probing.answer import ProbeAnswer, ProbeResult
 from gpuyard.local.kubelet.probing.handlers import ProbeTarget
@@ -142,15 +141,33 @@ class ContainerLifecycle:
         self._stop(state, ports, grace_s, by, f"Stopping container {state.name}")
 
     def end_failed(
-        self, state: ContainerState, ports: Mapping[int, int], grace_s: float, by: signal.Signals, policy: str
+        self,
+        state: ContainerState,
+        ports: Mapping[int, int],
+        grace_s: float,
+        by: signal.Signals,
+        *,
+        restarts: bool,
+        is_last: bool,
     ) -> None:
-        """Has a container end that has failed a probe or its postStart hook: the policy says what then."""
+        """Has a container end that has failed a probe or its postStart hook.
+
+        Args:
+            state: of the container.
+            ports: that stand in for its own.
+            grace_s: of its pod.
+            by: the signal that ends it.
+            restarts: whether it is started again then.
+            is_last: whether no other one of the pod runs: its end is the pod's, where it isn't.
+        """
         probe = state.health.failed
         if probe is not None:
             own_grace_s = state.health.probes[probe].grace_s
-            state.restarts = policy != NEVER
+            state.restarts = restarts
             why = f"Container {state.name} failed {probe.lower()} probe"
-            why += ", will be restarted" if state.restarts else ""
+            why += ", will be restarted" if restarts else ""
+            if is_last and not restarts:
+                why = f"Stopping container {state.name}"
             self._stop(state, ports, grace_s if own_grace_s is None else own_grace_s, by, why)
         elif state.hook_failed:
             self._stop(state, ports, grace_s, by, "FailedPostStartHook")

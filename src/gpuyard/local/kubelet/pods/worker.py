@@ -19,7 +19,7 @@ from gpuyard.local.kubelet.pods.container_states import ContainerState, containe
 from gpuyard.local.kubelet.pods.lifecycle import ContainerLifecycle
 from gpuyard.local.kubelet.pods.not_applied import not_applied
 from gpuyard.local.kubelet.pods.oom_kills import OomKills
-from gpuyard.local.kubelet.pods.plan import phase_of, plan, stop_grace_s
+from gpuyard.local.kubelet.pods.plan import NEVER, phase_of, plan, stop_grace_s
 from gpuyard.local.kubelet.pods.rejection import Rejection, refused_by_devices
 from gpuyard.local.kubelet.pods.reservation import Reservation
 from gpuyard.local.kubelet.pods.starting import NOT_BY_TIME_S, ContainerStarter, is_process
@@ -270,9 +270,12 @@ class PodWorker:
     def _stop_failed(self) -> None:
         """Ends what has failed a probe or a hook."""
         grace_s, by = self._how_to_stop()
+        restarts = self.pod["spec"]["restartPolicy"] != NEVER
+        is_last = sum(state.container is not None for state in self.states) == 1
         for state in self.states:
-            policy = self.pod["spec"]["restartPolicy"]
-            self._lifecycle.end_failed(state, self._reservation.ports, grace_s, by, policy)
+            self._lifecycle.end_failed(
+                state, self._reservation.ports, grace_s, by, restarts=restarts, is_last=is_last
+            )
 
     def _how_to_stop(self) -> tuple[float, signal.Signals]:
         by = signal.Signals[StopOptions.of(self.pod).signal or "SIGTERM"]
