@@ -57,7 +57,7 @@ conformance: cluster-parts    ## Compare the yard with a real Kubernetes, and wr
 	$(BIN)/python -m tests.contract
 
 cluster-parts: setup
-	tools/install-system-packages cluster
+	tools/install-system-packages cluster metrics
 	@nice tools/cluster/build >/dev/null
 
 check: setup     ## Format, lint, types, import contracts, generated files.
