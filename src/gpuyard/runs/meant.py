@@ -13,6 +13,7 @@ from gpuyard.kube.wellknown import LABEL_JOB_NAME, LABEL_RUN
 from gpuyard.runs.run import (
     Run,
     deployments_of_services,
+    find_each,
     get_run,
     job_order,
     make_run,
@@ -69,19 +70,12 @@ async def find_all_meant(target: Target, typed: Sequence[str]) -> list[Meant]:
     Raises:
         UsageError: some aren't there, or can't be told from others; the message has all of those.
     """
-    found: dict[str, Meant] = {}
-    wrong: list[errors.UsageError] = []
-    for name in dict.fromkeys(typed):
-        try:
-            one = await find_meant(target, name)
-        except errors.UsageError as error:
-            wrong.append(error)
-        else:
-            found[one.name] = one
-    if wrong:
-        nothing = "nothing was done; " if len(typed) > 1 else ""
-        raise errors.UsageError("; ".join(error.message for error in wrong), remedy=nothing + wrong[0].remedy)
-    return list(found.values())
+
+    async def find(name: str) -> tuple[str, Meant]:
+        one = await find_meant(target, name)
+        return one.name, one
+
+    return await find_each(typed, find)
 
 
 async def find_meant_pod(target: Target, typed: str, rank: int | None) -> LivePod:

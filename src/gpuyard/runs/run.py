@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Collection, Sequence
+from collections.abc import Awaitable, Callable, Collection, Sequence
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeVar
 
 from gpuyard import errors
 from gpuyard.kube.names import is_label
@@ -42,6 +42,7 @@ from gpuyard.workloads.run_state import EARLY_SUCCESS, Reason, RunState, run_sta
 if TYPE_CHECKING:
     from gpuyard.workloads.sweeps.values import Sweep
 
+Found = TypeVar("Found")
 #: States that a run doesn't leave any more.
 ENDED = frozenset({"succeeded", "failed", "stopped"})
 #: What is typed for the run that was submitted last.
@@ -283,19 +284,37 @@ async def find_runs(target: Target, typed: Sequence[str]) -> list[Run]:
     Raises:
         UsageError: some aren't there, or can't be told from others; the message has all of those.
     """
-    runs: dict[str, Run] = {}
+
+    async def find(name: str) -> tuple[str, Run]:
+        run = await find_meant_run(target, name, ask_nodes=False)
+        return run.name, run
+
+    return await find_each(typed, find)
+
+
+async def find_each(typed: Sequence[str], find: Callable[[str], Awaitable[tuple[str, Found]]]) -> list[Found]:
+    """What somebody means by several names, each once.
+
+    Args:
+        typed: the names.
+        find: gives what one means, under its whole name.
+
+    Raises:
+        UsageError: `find` raised it; the message has those of all names.
+    """
+    found: dict[str, Found] = {}
     wrong: list[errors.UsageError] = []
     for name in dict.fromkeys(typed):
         try:
-            run = await find_meant_run(target, name, ask_nodes=False)
+            whole, one = await find(name)
         except errors.UsageError as error:
             wrong.append(error)
         else:
-            runs[run.name] = run
+            found[whole] = one
     if wrong:
         nothing = "nothing was done; " if len(typed) > 1 else ""
         raise errors.UsageError("; ".join(error.message for error in wrong), remedy=nothing + wrong[0].remedy)
-    return list(runs.values())
+    return list(found.values())
 
 
 async def simulated_nodes(target: Target) -> frozenset[str]:

@@ -6,13 +6,14 @@ import contextlib
 import json
 import os
 import shlex
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from gpuyard import errors
 from gpuyard.client.rest import RestApi
 from gpuyard.kube.names import is_label
+from gpuyard.kube.objects import Manifest, Resource
 from gpuyard.local.paths import find_paths
 from gpuyard.local.yard_http import YardHttp
 from gpuyard.regular_files import read_regular
@@ -31,6 +32,13 @@ class Target:
     is_yard: bool
     #: The options of this command that said where it goes, for the commands that it tells the user of.
     options: tuple[str, ...] = ()
+
+    async def list_visible(self, resource: Resource) -> Sequence[Manifest] | None:
+        """What there is in all namespaces; None for a user who may not look, whom the scheduler will tell."""
+        try:
+            return (await self.api.list(resource)).items
+        except errors.Forbidden:
+            return None
 
     def command(self, *words: str) -> str:
         """`gpuyard WORDS` as the user has to type it to come to the same place."""

@@ -20,12 +20,10 @@ from gpuyard.kube.objects import (
 )
 from gpuyard.kube.wellknown import ANNOTATION_SPEC, ANNOTATION_STOPPED_AT, LABEL_RUN, LABEL_TEMPLATE_HASH
 from gpuyard.runs.services.rollout_watch import find_deployment
-from gpuyard.runs.services.updating import change_deployment
+from gpuyard.runs.services.updating import OURS, change_deployment
 from gpuyard.runs.submitting.services.decision import room_for
 from gpuyard.runs.target import Target
 from gpuyard.workloads.spec.service.stored import StoredSpec
-
-_OURS = "gpuyard.io/"
 
 
 async def rollback_service(target: Target, name: str, revision: int | None) -> int:
@@ -107,4 +105,4 @@ def taken_back(live: Manifest, former: Manifest, *, has_room: bool) -> Manifest:
 
 def _is_of_template(annotation: str) -> bool:
     """Whether it says where a template came from; that the service was stopped is of no template."""
-    return annotation.startswith(_OURS) and annotation != ANNOTATION_STOPPED_AT
+    return annotation.startswith(OURS) and annotation != ANNOTATION_STOPPED_AT

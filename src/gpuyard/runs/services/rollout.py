@@ -18,10 +18,9 @@ from gpuyard.kube.objects import (
     revision_of,
     uid_of,
 )
-from gpuyard.kube.pods import container_statuses, is_terminal
-from gpuyard.workloads.serving.service_state import is_ready
+from gpuyard.kube.pods import container_statuses
+from gpuyard.workloads.serving.service_state import TIMED_OUT, is_ready, is_staying
 
-_STALLED = "ProgressDeadlineExceeded"
 _CRASHING = "CrashLoopBackOff"
 
 
@@ -61,7 +60,7 @@ class ServiceRollout:
         own = [rs for rs in replica_sets if controller_uid(rs, DEPLOYMENTS) == uid_of(deployment)]
         new = newest(deployment, own)
         uid = uid_of(new) if new else ""
-        alive = [pod for pod in pods if not is_terminal(pod) and "deletionTimestamp" not in pod["metadata"]]
+        alive = [pod for pod in pods if is_staying(pod)]
         mine = [pod for pod in alive if uid and controller_uid(pod, REPLICA_SETS) == uid]
         uids = {uid_of(rs) for rs in own} - {uid}
         old = [pod for pod in alive if controller_uid(pod, REPLICA_SETS) in uids]
@@ -77,7 +76,7 @@ class ServiceRollout:
             old_ready=sum(map(is_ready, old)),
             is_seen=is_seen,
             is_done=is_seen and all(status.get(name, 0) == wanted for name in counts),
-            has_stalled=is_seen and progress.get("reason") == _STALLED,
+            has_stalled=is_seen and progress.get("reason") == TIMED_OUT,
             is_hopeless=any(map(is_crashing, mine)),
             has_earlier=any(0 < revision_of(rs) < revision_of(deployment) for rs in own),
         )

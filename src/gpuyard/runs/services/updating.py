@@ -42,7 +42,7 @@ from gpuyard.workloads.spec.service.values import ServiceSpec
 
 _TRIES = 10
 #: Annotations of ours begin so; those of others stay as they are.
-_OURS = "gpuyard.io/"
+OURS = "gpuyard.io/"
 #: An annotation that goes where the new object has none: a merge patch leaves what it doesn't name.
 _OURS_ALONE = {SCALED_OBJECTS: KEDA_PAUSED, AUTOSCALERS: ANNOTATION_SCALE_TO_ZERO}
 
@@ -121,7 +121,7 @@ def renewed(live: Manifest, wanted: Manifest, service: ServiceSpec, now: str) ->
     when it starts, or another image under the same tag. So its replicas are replaced, as by `kubectl rollout
     restart`.
     """
-    others = {key: text for key, text in annotations_of(live).items() if not key.startswith(_OURS)}
+    others = {key: text for key, text in annotations_of(live).items() if not key.startswith(OURS)}
     metadata = live["metadata"] | {
         "labels": {**labels_of(live), **labels_of(wanted)},
         "annotations": {**others, **annotations_of(wanted)},

@@ -20,7 +20,6 @@ from gpuyard.kube.objects import (
     PODS,
     PRIORITY_CLASSES,
     Manifest,
-    Resource,
     key_of,
 )
 from gpuyard.runs.notices import Notice, NoticeKind, Notify
@@ -142,7 +141,7 @@ async def fit_to_nodes(
     run = await with_priority_class(target, run)
     if run.host is not None:
         if refuse or run.spec.gpus.count:
-            nodes = await _visible(target, NODES)
+            nodes = await target.list_visible(NODES)
             run = _as_offered(run, nodes, notify)
             if refuse:
                 await _refuse_misfit(target, run, render(run)[-1], nodes, notify)
@@ -158,7 +157,7 @@ async def fit_to_nodes(
     believe = refuse and not target.is_yard
     run, nodes, images = await asyncio.gather(
         with_gathering(target, run, notify),
-        _visible(target, NODES),
+        target.list_visible(NODES),
         read_run_image(job, environ, notify, read_as=read_as, refuse=believe),
     )
     run = _as_offered(run, nodes, notify)
@@ -187,7 +186,7 @@ async def with_gathering(target: Target, run: ResolvedRun, notify: Notify) -> Re
 
 async def with_gpus_as_offered(target: Target, run: ResolvedRun, notify: Notify) -> ResolvedRun:
     """The run with GPUs as the nodes offer them."""
-    return _as_offered(run, await _visible(target, NODES), notify) if run.spec.gpus.count else run
+    return _as_offered(run, await target.list_visible(NODES), notify) if run.spec.gpus.count else run
 
 
 def _as_offered(run: ResolvedRun, nodes: Sequence[Manifest] | None, notify: Notify) -> ResolvedRun:
@@ -235,7 +234,7 @@ async def _refuse_misfit(
 
             least = least_nodes(run.spec)
             refuse_gang(request, least, nodes)
-            if (pods := await _visible(target, PODS)) is not None:
+            if (pods := await target.list_visible(PODS)) is not None:
                 within = format_span(run.spec.start_within)
                 now = Snapshot.of(nodes, pods)
                 count = run.spec.nodes
@@ -245,7 +244,7 @@ async def _refuse_misfit(
     # What else is asked, and imported, is for the message.
     from gpuyard.explain.placement import Blocker, could_ever_fit
 
-    pods = await _visible(target, PODS)
+    pods = await target.list_visible(PODS)
     explanation = could_ever_fit(request, Snapshot.of(nodes, pods or ()))
     if explanation is None:
         return
@@ -254,14 +253,6 @@ async def _refuse_misfit(
         has_none = f"this yard has no GPUs to give: {without_gpus_remedy(nodes[0])}" if nodes else ""
         remedy = f"{has_none}; `gpuyard status` says why. {remedy}"
     raise errors.UsageError("\n".join(explanation.lines()), remedy=remedy)
-
-
-async def _visible(target: Target, resource: Resource) -> Sequence[Manifest] | None:
-    """What there is in all namespaces; None for a user who may not look, whom the scheduler will tell."""
-    try:
-        return (await target.api.list(resource)).items
-    except errors.Forbidden:
-        return None
 
 
 async def with_priority_class(target: Target, run: ResolvedRun) -> ResolvedRun:

@@ -36,7 +36,7 @@ class Phase(StrEnum):
 
 
 #: Of a Deployment's condition Progressing.
-_TIMED_OUT = "ProgressDeadlineExceeded"
+TIMED_OUT = "ProgressDeadlineExceeded"
 
 
 @dataclass(frozen=True)
@@ -186,7 +186,7 @@ def unready_text(pod: Mapping[str, Any]) -> str:
 def unready_pods(pods: Iterable[Manifest]) -> list[Manifest]:
     """Replicas that aren't ready and aren't leaving, the one to look at first: those that have a node before
     those that wait for one, and the oldest first."""
-    waiting = [pod for pod in pods if _counts(pod) and not is_ready(pod)]
+    waiting = [pod for pod in pods if is_staying(pod) and not is_ready(pod)]
     return sorted(waiting, key=lambda pod: (not pod["spec"].get("nodeName"), *_creation(pod)))
 
 
@@ -201,7 +201,7 @@ def _phase(
     unready = unready_pods(pods)
     why = replica_text(unready[0]) if unready else _refused(deployment)
     progressing = find_condition(deployment, "Progressing") or {}
-    if progressing.get("reason") == _TIMED_OUT:
+    if progressing.get("reason") == TIMED_OUT:
         goes_on = f"{ready} earlier replica{'s go' if ready > 1 else ' goes'} on serving; " if ready else ""
         return Phase.FAILED, f"its replicas didn't get ready in time; {goes_on}{why}".rstrip("; ")
     is_new = int(status.get("observedGeneration") or 0) < int(deployment["metadata"].get("generation") or 0)
@@ -241,7 +241,8 @@ def _wanted(deployment: Mapping[str, Any]) -> int:
     return int(deployment["spec"].get("replicas", 1))
 
 
-def _counts(pod: Mapping[str, Any]) -> bool:
+def is_staying(pod: Mapping[str, Any]) -> bool:
+    """Whether the pod has not ended, and nobody has asked it to."""
     return not is_terminal(pod) and not pod["metadata"].get("deletionTimestamp")
 
 

@@ -5,12 +5,12 @@ from __future__ import annotations
 import asyncio
 import dataclasses
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 
 from gpuyard import errors
 from gpuyard.advice import advice
 from gpuyard.client.server_version import cluster_version
-from gpuyard.kube.objects import NODES, PODS, Manifest, Resource
+from gpuyard.kube.objects import NODES, PODS, Manifest
 from gpuyard.runs.notices import Notice, Notify
 from gpuyard.runs.submitting.services.scalers import ScalerChoice, choose_scaler, find_scalers
 from gpuyard.runs.target import Target
@@ -121,16 +121,9 @@ async def _surge(target: Target, run: ResolvedRun, service: ServiceSpec, running
 
 async def room_for(target: Target, template: Manifest, count: int) -> int:
     """1 where so many pods of this Deployment or ReplicaSet have room now, or that can't be seen; else 0."""
-    nodes = await _visible(target, NODES)
-    pods = await _visible(target, PODS) if nodes else None
+    nodes = await target.list_visible(NODES)
+    pods = await target.list_visible(PODS) if nodes else None
     if not nodes or pods is None:
         return 1
     request = PodRequest.of_template(template)
     return int(len(place_copies(request, count, Snapshot.of(nodes, pods))) == count)
-
-
-async def _visible(target: Target, resource: Resource) -> Sequence[Manifest] | None:
-    try:
-        return (await target.api.list(resource)).items
-    except errors.Forbidden:
-        return None
